@@ -1,0 +1,12 @@
+import "swagger-ui-dist/swagger-ui.css";
+
+import SwaggerUI from "swagger-ui-dist/swagger-ui-es-bundle.js";
+
+SwaggerUI({
+  url: "/api/v1/openapi.json",
+  dom_id: "#docs",
+  deepLinking: true,
+  persistAuthorization: true,
+  // Otherwise Swagger UI asks a validator on the internet for a badge.
+  validatorUrl: null,
+});
