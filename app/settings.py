@@ -1,0 +1,136 @@
+"""The only reader of the environment. Every field is one variable of `.env.example`, in upper case."""
+
+import re
+from datetime import timedelta
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+import pytimeparse
+from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl, SecretStr, TypeAdapter, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+JWT_SECRET_MIN_CHARACTERS = 32
+"""HS256 wants a key at least as long as its hash, 256 bits (RFC 7518, section 3.2)."""
+
+
+class SettingsError(Exception):
+    """The environment does not describe a system that can start: one line for each wrong value."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+
+
+def duration(value: object) -> object:
+    """Read `90s`, `15m`, `1h` or `7d`."""
+    if not isinstance(value, str):
+        return value
+    seconds = pytimeparse.parse(value)
+    if seconds is None:
+        raise ValueError("is not a duration such as 90s, 15m, 1h or 7d")
+    return seconds
+
+
+def _service_url(*schemes: str) -> AfterValidator:
+    def check(value: SecretStr) -> SecretStr:
+        try:
+            parts = urlsplit(value.get_secret_value())
+            complete = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            complete = False
+        if not complete:
+            raise ValueError(f"is not an address such as {schemes[0]}://host:port/name")
+        return value
+
+    return AfterValidator(check)
+
+
+def _origins(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if value != "*" and not re.fullmatch(r"https?://[^/\s]+", value):
+            raise ValueError(f"{value} is not an origin such as https://dashboard.example")
+    return values
+
+
+def _http_url(value: str) -> str:
+    TypeAdapter(HttpUrl).validate_python(value)
+    return value.rstrip("/")
+
+
+def _long_enough(secret: SecretStr) -> SecretStr:
+    if len(secret.get_secret_value()) < JWT_SECRET_MIN_CHARACTERS:
+        raise ValueError(f"needs at least {JWT_SECRET_MIN_CHARACTERS} characters")
+    return secret
+
+
+def _bot_token(token: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"\d+:[\w-]+", token.get_secret_value()):
+        raise ValueError("is not a bot's token, such as 123456:ABC-DEF")
+    return token
+
+
+def _split(value: object) -> object:
+    return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+
+Duration = Annotated[timedelta, BeforeValidator(duration), Field(gt=timedelta(0), le=timedelta(days=3650))]
+Url = Annotated[str, AfterValidator(_http_url)]
+CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+
+
+class Settings(BaseSettings):
+    """What the processes are told from outside. Secrets never show in `repr`, logs or errors."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    database_url: Annotated[SecretStr, _service_url("postgresql+asyncpg")]
+    database_pool_size: Annotated[int, Field(ge=10, le=200)] = 10
+    redis_url: Annotated[SecretStr, _service_url("redis", "rediss")]
+    kafka_broker_url: Annotated[str, Field(pattern=r"^[^,\s]+:\d+(,[^,\s]+:\d+)*$")]
+    kafka_partitions: Annotated[int, Field(ge=1, le=1000)] = 6
+    kafka_replication_factor: Annotated[int, Field(ge=1, le=10)] = 1
+    kafka_fetch_max_wait_ms: Annotated[int, Field(ge=1, le=60_000)] = 500
+    kafka_session_timeout_ms: Annotated[int, Field(ge=1000, le=300_000)] = 10_000
+    kafka_idempotence: bool = True
+
+    telegram_bot_token: Annotated[SecretStr, AfterValidator(_bot_token)] | None = None
+    telegram_api_url: Url = "https://api.telegram.org"
+
+    jwt_secret_key: Annotated[SecretStr, AfterValidator(_long_enough)]
+    jwt_ttl: Duration = timedelta(hours=1)
+
+    link_requests_per_minute: Annotated[int, Field(ge=1)] = 120
+
+    host: str = "127.0.0.1"
+    port: Annotated[int | None, Field(ge=1, le=65_535)] = None
+    cors_origins: Annotated[CommaSeparated, AfterValidator(_origins)] = ()
+    graphql_introspection: bool = True
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["json", "console"] = "json"
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the environment and `.env`.
+
+        Raises SettingsError, with a line for each wrong value.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            raise SettingsError(*(_line(problem["loc"], problem["msg"]) for problem in error.errors())) from None
+
+    def required(self, name: str) -> str:
+        """Return a secret that only some processes need.
+
+        Raises SettingsError if it is not set.
+        """
+        secret: SecretStr | None = getattr(self, name)
+        if secret is None:
+            raise SettingsError(f"{name.upper()}: is not set")
+        return secret.get_secret_value()
+
+
+def _line(loc: tuple[int | str, ...], message: str) -> str:
+    problem = "is not set" if message == "Field required" else message.removeprefix("Value error, ")
+    return f"{str(loc[0]).upper()}: {problem[0].lower()}{problem[1:]}"
