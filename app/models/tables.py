@@ -1,0 +1,51 @@
+"""What every table shares: how constraints are named, and the columns that many have."""
+
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+from sqlmodel import Field, SQLModel
+
+SQLModel.metadata.naming_convention = {
+    "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+    "uq": "%(table_name)s_%(column_0_N_name)s_key",
+    "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+    "pk": "%(table_name)s_pkey",
+}
+"""PostgreSQL's own names, so that a migration can name what it changes. Checks are named where they are written."""
+
+metadata = SQLModel.metadata
+
+NAME_MAX_CHARACTERS = 255
+
+
+def identity() -> Any:
+    """A primary key that PostgreSQL counts, 64 bits wide."""
+    return Field(default=None, sa_column=sa.Column(sa.BigInteger, sa.Identity(always=True), primary_key=True))
+
+
+def instant(*, nullable: bool = False, default_now: bool = False) -> Any:
+    """A point in time, kept as UTC."""
+    default: dict[str, Any] = {"default": None} if nullable or default_now else {}
+    return Field(
+        **default,
+        sa_type=sa.DateTime(timezone=True),
+        nullable=nullable,
+        sa_column_kwargs={"server_default": sa.func.now()} if default_now else {},
+    )
+
+
+def enum_column(kind: type[StrEnum], name: str, default: StrEnum | None = None) -> sa.Column[Any]:
+    """An enumeration as text with a CHECK: native types store names and cannot lose a value again."""
+    return sa.Column(
+        sa.Enum(
+            kind,
+            name=name,
+            native_enum=False,
+            create_constraint=True,
+            length=32,
+            values_callable=lambda enum: [member.value for member in enum],
+        ),
+        nullable=False,
+        server_default=None if default is None else default.value,
+    )

@@ -1,0 +1,45 @@
+"""How Alembic reaches the database: with the engine that it is handed, or with that of the settings."""
+
+import asyncio
+from typing import Literal
+
+from alembic import context
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlmodel import AutoString
+
+from app.models import metadata
+from app.settings import Settings
+
+MIGRATION_LOCK = 0x6D696772
+"""An advisory lock: of two processes that migrate at once, one waits, and then finds nothing to do."""
+
+
+def render_item(kind: str, item: object, _context: object) -> str | Literal[False]:
+    """Write SQLModel's string type as what it is, so that migrations depend on SQLAlchemy alone."""
+    if kind == "type" and isinstance(item, AutoString):
+        return "sa.String()" if item.length is None else f"sa.String(length={item.length})"
+    return False
+
+
+def migrate(connection: Connection) -> None:
+    context.configure(
+        connection=connection, target_metadata=metadata, compare_server_default=True, render_item=render_item
+    )
+    with context.begin_transaction():
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
+        context.run_migrations()
+
+
+async def migrate_from_settings() -> None:
+    engine = create_async_engine(Settings.load().database_url.get_secret_value())
+    async with engine.connect() as connection:
+        await connection.run_sync(migrate)
+    await engine.dispose()
+
+
+given: Connection | None = context.config.attributes.get("connection")
+if given is not None:
+    migrate(given)
+else:
+    asyncio.run(migrate_from_settings())
