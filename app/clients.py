@@ -1,0 +1,90 @@
+"""The services that a process talks to: opened once, handed on, closed together."""
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import orjson
+from faststream.kafka import KafkaBroker
+from limits.aio.storage import RedisStorage
+from limits.aio.strategies import MovingWindowRateLimiter
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+from app.settings import Settings
+
+DATABASE_CONNECT_TIMEOUT_S = 5
+KAFKA_REQUEST_TIMEOUT_MS = 15_000
+"""A send fails after this, and not after the library's 40 s. It must exceed the time of a group join (a few seconds)."""
+REDIS_TIMEOUT_S = 2
+
+
+@dataclass(frozen=True)
+class Clients:
+    """What an operation may reach. `db()` opens one transaction, committed when its block ends without an error."""
+
+    settings: Settings
+    engine: AsyncEngine
+    db: Callable[[], AbstractAsyncContextManager[AsyncSession]]
+    redis: Redis
+    limiter: MovingWindowRateLimiter
+    kafka: KafkaBroker
+
+
+@asynccontextmanager
+async def open_clients(settings: Settings) -> AsyncIterator[Clients]:
+    """Make the clients of one process. None of them connects before it is used, so none needs its service to start.
+
+    `kafka` is connected by whoever needs it (see `app.events.log.connect`).
+    """
+    async with AsyncExitStack() as stack:
+        engine = create_async_engine(
+            settings.database_url.get_secret_value(),
+            pool_size=settings.database_pool_size,
+            max_overflow=settings.database_pool_size,
+            pool_pre_ping=True,
+            pool_timeout=DATABASE_CONNECT_TIMEOUT_S,
+            connect_args={
+                "timeout": DATABASE_CONNECT_TIMEOUT_S,
+                "server_settings": {
+                    "application_name": "lunch-bot",
+                    "timezone": "UTC",
+                    # A host that vanishes keeps its locks until PostgreSQL finds out: in 20 s, not in two hours.
+                    "tcp_keepalives_idle": "5",
+                    "tcp_keepalives_interval": "5",
+                    "tcp_keepalives_count": "3",
+                },
+            },
+            json_serializer=lambda value: orjson.dumps(value).decode(),
+            json_deserializer=orjson.loads,
+        )
+        stack.push_async_callback(engine.dispose)
+        redis_url = settings.redis_url.get_secret_value()
+        redis = Redis.from_url(redis_url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S)
+        stack.push_async_callback(redis.aclose)
+        kafka = KafkaBroker(
+            settings.kafka_broker_url.split(","),
+            client_id="lunch-bot",
+            request_timeout_ms=KAFKA_REQUEST_TIMEOUT_MS,
+            acks="all",
+            enable_idempotence=settings.kafka_idempotence,
+            apply_types=False,
+            logger=logging.getLogger("faststream.kafka"),
+        )
+        stack.push_async_callback(kafka.stop)
+        yield Clients(
+            settings=settings,
+            engine=engine,
+            db=async_sessionmaker(engine, expire_on_commit=False).begin,
+            redis=redis,
+            limiter=MovingWindowRateLimiter(
+                RedisStorage(
+                    f"async+{redis_url}",
+                    implementation="redispy",
+                    connection_pool=redis.connection_pool,
+                    key_prefix="rate-limit",
+                )
+            ),
+            kafka=kafka,
+        )
