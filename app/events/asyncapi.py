@@ -1,0 +1,109 @@
+"""`asyncapi.yaml`, from the events' models.
+
+FastStream could write one, but our handlers take raw bytes: it would know nothing of what is in them.
+https://www.asyncapi.com/docs/reference/specification/v3.0.0
+"""
+
+from typing import Any
+
+import yaml
+
+from app.events.messages import EVENTS, SPEC_VERSION, Event, Topic
+
+HEADERS = {
+    "type": "object",
+    "required": ["ce_id", "ce_type", "ce_source", "ce_specversion", "ce_time"],
+    "properties": {
+        "ce_id": {"type": "string", "description": "The same for the same event, however often it is read."},
+        "ce_type": {"type": "string"},
+        "ce_source": {"type": "string", "format": "uri-reference"},
+        "ce_specversion": {"type": "string", "const": SPEC_VERSION},
+        "ce_time": {"type": "string", "format": "date-time"},
+    },
+}
+
+DEAD_LETTER_HEADERS = {
+    "type": "object",
+    "description": "The headers that it came with, and these.",
+    "required": ["x-error", "x-topic", "x-attempts"],
+    "properties": {
+        "x-error": {"type": "string", "description": "Why it was put aside."},
+        "x-topic": {"type": "string", "description": "Where it came from."},
+        "x-attempts": {"type": "string", "description": "How often it was tried."},
+    },
+}
+
+
+def create_asyncapi(version: str) -> str:
+    """Describe every topic and every event on it, as YAML."""
+    messages = {event.type: _message(event) for event in EVENTS}
+    messages["dead_letter"] = {
+        "summary": "A message that could not be read or handled, as it came.",
+        "contentType": "application/octet-stream",
+        "headers": DEAD_LETTER_HEADERS,
+        "payload": {},
+    }
+    channels = {
+        topic.value: {"address": topic.value, "messages": {name: _ref("components/messages", name) for name in names}}
+        for topic, names in _topics().items()
+    }
+    document = {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Lunchbot",
+            "version": version,
+            "description": "CloudEvents 1.0 in Kafka binary mode. Events with the same key stay in order; an event may "
+            "be read more than once, with the same ce_id.",
+        },
+        "defaultContentType": "application/json",
+        "channels": channels,
+        "operations": {
+            f"send {topic.value}": {
+                "action": "send",
+                "channel": _ref("channels", topic.value),
+                "messages": [_ref(f"channels/{topic.value}/messages", name) for name in names],
+            }
+            for topic, names in _topics().items()
+        },
+        "components": {"messages": messages},
+    }
+    return yaml.dump(document, Dumper=_WithoutAliases, sort_keys=False, allow_unicode=True, width=120)
+
+
+class _WithoutAliases(yaml.SafeDumper):
+    """Writes what appears twice twice: the file is read by people."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+        return True
+
+
+def _topics() -> dict[Topic, list[str]]:
+    topics = {topic: [event.type for event in EVENTS if event.topic is topic] for topic in Topic}
+    topics[Topic.DEAD_LETTERS] = ["dead_letter"]
+    return topics
+
+
+def _message(event: type[Event]) -> dict[str, Any]:
+    schema = event.model_json_schema(mode="serialization", ref_template="#/{model}")
+    definitions = schema.pop("$defs", {})
+    return {
+        "name": event.type,
+        "summary": (event.__doc__ or "").strip(),
+        "headers": HEADERS,
+        "payload": _inlined(schema, definitions),
+    }
+
+
+def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
+    """Put definitions where they are referred to, so that each message stands for itself."""
+    if isinstance(schema, list):
+        return [_inlined(item, definitions) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _inlined(definitions[schema["$ref"].removeprefix("#/")], definitions)
+    return {name: _inlined(value, definitions) for name, value in schema.items()}
+
+
+def _ref(place: str, name: str) -> dict[str, str]:
+    return {"$ref": f"#/{place}/{name}"}

@@ -1,0 +1,110 @@
+"""What tests of the event log share: a relay that runs beside a test, and what stands in Kafka."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
+
+from app.clients import Clients
+from app.dev.embedded import Kafka
+from app.events.log import connect, relay
+from app.events.messages import Topic
+from app.models import Cafe, Outbox
+from tests.conftest import add_cafe
+from tests.servers import POLL_S, until
+
+CHAT = -1001
+OUTAGE_DEADLINE_S = 30.0
+"""After an outage a client may wait for up to 5 s before it looks again, and a send that waited may fail once."""
+
+
+@asynccontextmanager
+async def running(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run `coroutines` beside the block; if one of them fails, so does the test."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+
+
+def relaying(clients: Clients) -> AbstractAsyncContextManager[None]:
+    """Run the relay beside the block, as the events process does."""
+    return running(connect(clients.settings, clients.kafka), relay(clients))
+
+
+@asynccontextmanager
+async def reading(kafka: Kafka, topic: Topic = Topic.LINK_REQUESTS) -> AsyncIterator[list[ConsumerRecord]]:
+    """The records of a topic from its beginning; the list grows as the topic does."""
+    consumer = AIOKafkaConsumer(
+        topic, bootstrap_servers=kafka.url, auto_offset_reset="earliest", fetch_max_wait_ms=5, metadata_max_age_ms=100
+    )
+    await consumer.start()
+    records: list[ConsumerRecord] = []
+
+    async def read() -> None:
+        async for record in consumer:
+            records.append(record)  # noqa: PERF401 - the list is looked at meanwhile
+
+    try:
+        async with running(read()):
+            yield records
+    finally:
+        await consumer.stop()
+
+
+@asynccontextmanager
+async def producing(kafka: Kafka) -> AsyncIterator[AIOKafkaProducer]:
+    """Somebody else who writes to Kafka."""
+    producer = AIOKafkaProducer(bootstrap_servers=kafka.url, metadata_max_age_ms=100)
+    await producer.start()
+    try:
+        yield producer
+    finally:
+        await producer.stop()
+
+
+async def length(kafka: Kafka, topic: Topic) -> int:
+    """How many records a topic has got."""
+    consumer = AIOKafkaConsumer(topic, bootstrap_servers=kafka.url)
+    await consumer.start()
+    try:
+        return sum((await consumer.end_offsets(consumer.assignment())).values())
+    finally:
+        await consumer.stop()
+
+
+def headers(record: ConsumerRecord) -> dict[str, str]:
+    return {name: value.decode() for name, value in record.headers}
+
+
+async def until_carried(clients: Clients, queue: str, within_s: float = OUTAGE_DEADLINE_S) -> None:
+    """Wait until nothing of `queue` is left in the outbox."""
+    left = sa.select(sa.func.count()).select_from(Outbox).where(Outbox.c.queue == queue)
+    async with asyncio.timeout(within_s):
+        while True:
+            async with clients.db() as session:
+                if not await session.scalar(left):
+                    return
+            await asyncio.sleep(POLL_S)
+
+
+async def until_started(clients: Clients) -> None:
+    """Wait until Kafka is connected, and its subscribers read."""
+    await until(lambda: clients.kafka.running and all(subscriber.running for subscriber in clients.kafka.subscribers))
+
+
+@pytest.fixture
+async def linked(clients: Clients) -> Cafe:
+    """A cafe with a chat and notifications on, of which no event tells."""
+    return await add_cafe(clients, tg_chat_id=CHAT, linked_at=datetime.now(UTC))

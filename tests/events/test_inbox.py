@@ -1,0 +1,366 @@
+"""From Kafka to an effect: once for each event, whatever else is on the topic."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import pytest
+import sqlalchemy as sa
+import stamina
+from aiokafka import AIOKafkaProducer, ConsumerRecord
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col, select
+
+from app.clients import Clients
+from app.context import Context
+from app.dev.embedded import Kafka
+from app.events import messages
+from app.events.handlers import register, tell_chat
+from app.events.inbox import HANDLER_ATTEMPTS, handle_once
+from app.events.log import TOPIC
+from app.events.messages import CafeUnlinked, Event, LinkRequestCreated, LinkRequestRejected, Topic
+from app.models import Cafe, Language, Notification, NotificationKind, Outbox
+from app.resolvers import links
+from app.resolvers.notifications import DELIVERY_QUEUE
+from app.telegram import texts
+from tests.conftest import add_cafe
+from tests.events.conftest import CHAT, headers, length, producing, reading, relaying
+from tests.servers import DEADLINE_S, POLL_S, until
+
+CONSUMER = "test"
+MORE_THAN_ANY_ATTEMPTS = 1000
+
+
+@pytest.fixture
+def unlinked(linked: Cafe) -> CafeUnlinked:
+    """An event that has an effect: the former chat is told."""
+    return CafeUnlinked.of(linked, CHAT)
+
+
+@pytest.fixture
+def without_waiting() -> Iterator[None]:
+    """Retries come at once. The limits of those that have one stay as they are: the cap is above them."""
+    with stamina.set_testing(True, attempts=MORE_THAN_ANY_ATTEMPTS, cap=True):
+        yield
+
+
+def record_of(event: Event, event_id: str = "1") -> ConsumerRecord:
+    """An event as a consumer gets it."""
+    value = event.model_dump_json().encode()
+    attributes = messages.headers(event_id, event, datetime.now(UTC))
+    return ConsumerRecord(
+        topic=event.topic,
+        partition=0,
+        offset=0,
+        timestamp=0,
+        timestamp_type=0,
+        key=event.key.encode(),
+        value=value,
+        checksum=None,
+        serialized_key_size=len(event.key),
+        serialized_value_size=len(value),
+        headers=[(name, text.encode()) for name, text in attributes.items()],
+    )
+
+
+class Failing:
+    """An effect that fails as it is told, and then succeeds. It tells the chat each time."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.calls = 0
+
+    async def __call__(self, session: AsyncSession, event: Event) -> None:
+        self.calls += 1
+        await tell_chat(session, event)
+        if self.errors:
+            raise self.errors.pop(0)
+
+
+async def told(clients: Clients) -> list[NotificationKind]:
+    """What chats are to be told."""
+    async with clients.db() as session:
+        return list(await session.scalars(select(col(Notification.kind)).order_by(col(Notification.id))))
+
+
+async def dead_letters(clients: Clients) -> list[dict[str, str]]:
+    """The headers of the dead letters that wait for Kafka."""
+    async with clients.db() as session:
+        found = await session.scalars(
+            sa.select(Outbox.c.headers).where(Outbox.c.headers[TOPIC].astext == Topic.DEAD_LETTERS)
+        )
+        return list(found)
+
+
+async def test_an_event_has_its_effect(clients: Clients, unlinked: CafeUnlinked) -> None:
+    """What an event calls for is done."""
+    await handle_once(clients, CONSUMER, record_of(unlinked), tell_chat)
+
+    assert await told(clients) == [NotificationKind.UNLINKED]
+
+
+async def test_an_event_that_comes_again_has_no_second_effect(clients: Clients, unlinked: CafeUnlinked) -> None:
+    """A second message with the same id does nothing."""
+    for _ in range(2):
+        await handle_once(clients, CONSUMER, record_of(unlinked), tell_chat)
+
+    assert await told(clients) == [NotificationKind.UNLINKED]
+
+
+async def test_events_that_look_alike_are_two(clients: Clients, unlinked: CafeUnlinked) -> None:
+    """What counts is the id: the same thing may happen twice."""
+    for event_id in ("1", "2"):
+        await handle_once(clients, CONSUMER, record_of(unlinked, event_id), tell_chat)
+
+    assert await told(clients) == [NotificationKind.UNLINKED, NotificationKind.UNLINKED]
+
+
+async def test_each_consumer_handles_an_event(clients: Clients, unlinked: CafeUnlinked) -> None:
+    """That one consumer has handled an event does not keep another from it."""
+    for consumer in ("one", "other"):
+        await handle_once(clients, consumer, record_of(unlinked), tell_chat)
+
+    assert await told(clients) == [NotificationKind.UNLINKED, NotificationKind.UNLINKED]
+
+
+@pytest.mark.usefixtures("without_waiting")
+async def test_an_effect_that_fails_is_tried_again(clients: Clients, unlinked: CafeUnlinked) -> None:
+    """What a failed attempt did is undone, and the next attempt does it."""
+    await handle_once(clients, CONSUMER, record_of(unlinked), Failing(ValueError("once")))
+
+    assert await told(clients) == [NotificationKind.UNLINKED]
+
+
+@pytest.mark.usefixtures("without_waiting")
+async def test_an_effect_that_always_fails_is_given_up(clients: Clients, unlinked: CafeUnlinked) -> None:
+    """After so many attempts nobody tries again."""
+    effect = Failing(*(ValueError("always") for _ in range(MORE_THAN_ANY_ATTEMPTS)))
+
+    await handle_once(clients, CONSUMER, record_of(unlinked), effect)
+
+    assert effect.calls == HANDLER_ATTEMPTS
+
+
+@pytest.mark.usefixtures("without_waiting")
+async def test_an_event_that_is_given_up_is_put_aside(clients: Clients, unlinked: CafeUnlinked) -> None:
+    """A dead letter says why, whence, and after how many attempts."""
+    effect = Failing(*(ValueError("always") for _ in range(MORE_THAN_ANY_ATTEMPTS)))
+
+    await handle_once(clients, CONSUMER, record_of(unlinked), effect)
+
+    [letter] = await dead_letters(clients)
+    assert {name: letter[name] for name in ("x-error", "x-topic", "x-attempts")} == {
+        "x-error": "ValueError: always",
+        "x-topic": Topic.LINK_REQUESTS,
+        "x-attempts": "5",
+    }
+
+
+@pytest.mark.usefixtures("without_waiting")
+async def test_an_outage_is_waited_out(clients: Clients, unlinked: CafeUnlinked) -> None:
+    """While a service is away an event is tried again as often as it takes."""
+    effect = Failing(*(ConnectionRefusedError() for _ in range(10 * HANDLER_ATTEMPTS)))
+
+    await handle_once(clients, CONSUMER, record_of(unlinked), effect)
+
+    assert await told(clients) == [NotificationKind.UNLINKED]
+
+
+async def test_a_request_is_not_told(clients: Clients, anybody: Context, cafe: Cafe) -> None:
+    """The chat that asks knows it itself."""
+    request = await links.link_request(anybody, cafe.id, CHAT)
+
+    await handle_once(clients, CONSUMER, record_of(LinkRequestCreated.of(request)), tell_chat)
+
+    assert await told(clients) == []
+
+
+async def test_an_unlinking_is_told_to_the_former_chat(clients: Clients, unlinked: CafeUnlinked) -> None:
+    """The chat that a cafe had hears that it has it no more."""
+    await handle_once(clients, CONSUMER, record_of(unlinked), tell_chat)
+
+    async with clients.db() as session:
+        assert await session.scalar(select(Notification.tg_chat_id)) == CHAT
+
+
+async def test_a_chat_is_told_in_its_cafes_language(clients: Clients, anybody: Context, manager: Context) -> None:
+    """What a chat reads is in the language of the cafe that it asked for."""
+    cafe = await add_cafe(clients, language=Language.RU)
+    request = await links.link_request(anybody, cafe.id, CHAT)
+    rejected = await links.reject(manager, request.id, "Нет такой кухни")
+
+    await handle_once(clients, CONSUMER, record_of(LinkRequestRejected.of(rejected)), tell_chat)
+
+    async with clients.db() as session:
+        text = await session.scalar(select(Notification.text))
+    assert text == texts.rejected(cafe.name, "Нет такой кухни", "ru")
+
+
+@pytest.fixture
+async def handling(kafka_clients: Clients) -> AsyncIterator[None]:
+    """The Kafka handlers and the relay, as in the events process."""
+    register(kafka_clients)
+    async with relaying(kafka_clients):
+        yield
+
+
+@pytest.mark.usefixtures("handling")
+async def test_an_approval_is_told_once(
+    kafka: Kafka, kafka_clients: Clients, anybody: Context, manager: Context, cafe: Cafe
+) -> None:
+    """An approval that Kafka gives twice makes one notification, and puts it into the queue once."""
+    request = await links.link_request(anybody, cafe.id, CHAT)
+    await links.approve(manager, request.id)
+
+    async with reading(kafka) as records, producing(kafka) as producer:
+        await until(lambda: len(records) == 2)
+        for record in records * 2:
+            await producer.send_and_wait(record.topic, record.value, record.key, headers=list(record.headers))
+        await links.unlink(manager, cafe.id)
+        await until_told(kafka_clients, NotificationKind.UNLINKED)
+
+    async with kafka_clients.db() as session:
+        queued = list(
+            await session.scalars(
+                sa.select(Outbox.c.payload).where(Outbox.c.queue == DELIVERY_QUEUE).order_by(Outbox.c.id)
+            )
+        )
+        made = list(await session.scalars(select(Notification).order_by(col(Notification.id))))
+    assert [notification.kind for notification in made] == [NotificationKind.LINK_APPROVED, NotificationKind.UNLINKED]
+    assert queued == [str(notification.id).encode() for notification in made]
+
+
+class Message(NamedTuple):
+    """What somebody else puts on our topic."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Mapping[str, bytes | None]
+
+
+READABLE = {"ce_id": b"7", "ce_type": b"cafe.unlinked"}
+
+UNREADABLE = [
+    Message(b"no headers", b"{}", {}),
+    Message(b"no type", b"{}", {"ce_id": b"7"}),
+    Message(b"no id", b"{}", {"ce_type": b"cafe.unlinked"}),
+    Message(b"an unknown type", b"{}", {"ce_id": b"7", "ce_type": b"cafe.painted"}),
+    Message(b"a type that is no UTF-8", b"{}", {"ce_id": b"7", "ce_type": b"\xff"}),
+    Message(b"headers without values", b"{}", {"ce_id": None, "ce_type": None}),
+    Message(b"JSON that does not fit", b'{"id": "one"}', READABLE),
+    Message(b"JSON that is no object", b"[1]", READABLE),
+    Message(b"no JSON", b"\xff\0", READABLE),
+    Message(b"no value", None, READABLE),
+    Message(None, b"no key", READABLE),
+]
+
+AWKWARD = {
+    "a header with a zero byte": Message(b"1", b"{}", {"ce_id": b"7", "ce_type": b"\0"}),
+    "a key that is no UTF-8": Message(b"\xff", b"{}", READABLE),
+    "a number as a key": Message((7).to_bytes(8), b"{}", READABLE),
+}
+"""Kafka takes them; the outbox keeps headers and keys as JSON in PostgreSQL, which does not."""
+
+
+@pytest.mark.usefixtures("handling")
+async def test_what_cannot_be_read_is_put_aside(kafka: Kafka) -> None:
+    """Messages that are no events of ours go to the dead letters as they came."""
+    async with producing(kafka) as producer, reading(kafka, Topic.DEAD_LETTERS) as letters:
+        for message in UNREADABLE:
+            await send(producer, message)
+        await until(lambda: len(letters) == len(UNREADABLE))
+
+    came = {(letter.key or None, letter.value or None) for letter in letters}
+    assert came == {(message.key, message.value) for message in UNREADABLE}
+
+
+@pytest.mark.usefixtures("handling")
+async def test_a_dead_letter_says_what_was_wrong(kafka: Kafka) -> None:
+    """Beside the headers that it came with there are why, whence, and how often it was tried."""
+    async with producing(kafka) as producer, reading(kafka, Topic.DEAD_LETTERS) as letters:
+        await send(producer, Message(b"1", b'{"id": "one"}', READABLE))
+        await until(lambda: letters)
+
+    described = headers(letters[0])
+    assert {name: described[name] for name in ("ce_id", "ce_type", "x-error", "x-topic", "x-attempts")} == {
+        "ce_id": "7",
+        "ce_type": "cafe.unlinked",
+        "x-error": "UnreadableEvent: id: Input should be a valid integer, unable to parse string as an integer",
+        "x-topic": Topic.LINK_REQUESTS,
+        "x-attempts": "1",
+    }
+
+
+@pytest.mark.usefixtures("handling")
+@pytest.mark.parametrize("message", AWKWARD.values(), ids=AWKWARD)
+async def test_what_the_outbox_cannot_keep_as_it_is_is_put_aside_too(kafka: Kafka, message: Message) -> None:
+    """Bytes of any kind reach the dead letters as they came."""
+    async with producing(kafka) as producer, reading(kafka, Topic.DEAD_LETTERS) as letters:
+        await send(producer, message)
+        await until(lambda: letters, within_s=3)
+
+    assert (letters[0].key, letters[0].value) == (message.key, message.value)
+
+
+@pytest.mark.usefixtures("handling")
+@pytest.mark.parametrize(
+    "header", [("topic", b"soup"), ("key", b"soup"), ("a%41", b"100%41"), ("\N{POT OF FOOD}", b"\0")]
+)
+async def test_a_dead_letter_keeps_its_headers(kafka: Kafka, header: tuple[str, bytes]) -> None:
+    """Whatever a message that cannot be read has in its headers, its dead letter has too."""
+    async with producing(kafka) as producer, reading(kafka, Topic.DEAD_LETTERS) as letters:
+        await send(producer, Message(b"1", b"{}", dict([header])))
+        await until(lambda: letters, within_s=3)
+
+    assert header in letters[0].headers
+
+
+@pytest.mark.usefixtures("handling")
+async def test_what_cannot_be_read_does_not_block(kafka: Kafka, kafka_clients: Clients, unlinked: CafeUnlinked) -> None:
+    """The message behind those that cannot be read is handled."""
+    async with producing(kafka) as producer:
+        for message in (*UNREADABLE, *AWKWARD.values(), message_of(unlinked)):
+            await send(producer, message)
+
+    await until_told(kafka_clients, NotificationKind.UNLINKED)
+
+
+@pytest.mark.usefixtures("handling")
+async def test_an_event_without_a_key_is_handled(kafka: Kafka, kafka_clients: Clients, unlinked: CafeUnlinked) -> None:
+    """A key decides about the order only."""
+    async with producing(kafka) as producer:
+        await send(producer, message_of(unlinked)._replace(key=None))
+
+    await until_told(kafka_clients, NotificationKind.UNLINKED)
+
+
+@pytest.mark.usefixtures("handling")
+async def test_nobody_is_replied_to(kafka: Kafka, kafka_clients: Clients, unlinked: CafeUnlinked) -> None:
+    """A header of somebody else does not make us write to a topic that it names."""
+    asking, other = message_of(unlinked, "1"), message_of(unlinked, "2")
+    async with producing(kafka) as producer:
+        await send(producer, asking._replace(headers={**asking.headers, "reply_to": Topic.DEAD_LETTERS.encode()}))
+        await send(producer, other)
+    await until_told(kafka_clients, NotificationKind.UNLINKED, times=2)
+
+    assert await length(kafka, Topic.DEAD_LETTERS) == 0
+
+
+def message_of(event: Event, event_id: str = "1") -> Message:
+    record = record_of(event, event_id)
+    return Message(record.key, record.value, dict(record.headers))
+
+
+async def send(producer: AIOKafkaProducer, message: Message) -> None:
+    """All into one partition, so that each is behind the one before."""
+    await producer.send_and_wait(
+        Topic.LINK_REQUESTS, message.value, message.key, partition=0, headers=list(message.headers.items())
+    )
+
+
+async def until_told(clients: Clients, kind: NotificationKind, times: int = 1) -> None:
+    """Wait until chats are to be told of this so many times."""
+    async with asyncio.timeout(DEADLINE_S):
+        while (await told(clients)).count(kind) < times:
+            await asyncio.sleep(POLL_S)
