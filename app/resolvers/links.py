@@ -1,0 +1,229 @@
+"""The link flow: a chat asks to be a cafe's chat, a manager decides, everybody sees it."""
+
+from datetime import datetime
+
+from limits import RateLimitItemPerMinute
+from redis.exceptions import RedisError
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import joinedload
+from sqlalchemy.orm.attributes import set_committed_value
+from sqlmodel import col, select
+
+from app.auth import PUBLIC, allow
+from app.context import Context
+from app.errors import CafeAlreadyLinked, ChatAlreadyLinked, NotFound, RateLimited
+from app.events.live import Subscription
+from app.events.log import record
+from app.events.messages import (
+    CafeNotificationsChanged,
+    CafeUnlinked,
+    Event,
+    LinkRequestApproved,
+    LinkRequestCreated,
+    LinkRequestEvent,
+    LinkRequestRejected,
+)
+from app.log import get_log
+from app.models import Cafe, LinkRequest, LinkRequestStatus, Role
+from app.models.tables import NAME_MAX_CHARACTERS
+from app.resolvers.inputs import checked_text
+from app.resolvers.paging import Order, Page, PageRequest, fetch
+
+log = get_log(__name__)
+
+REASON_MAX_CHARACTERS = 1000
+"""A reason goes into a Telegram message, which has room for 4,096."""
+
+NEWEST_FIRST: Order[LinkRequest] = Order(
+    "link_requests",
+    (col(LinkRequest.created_at), col(LinkRequest.id)),
+    (datetime, int),
+    lambda request: (request.created_at, request.id),
+    descending=True,
+)
+
+
+@allow(PUBLIC)
+async def link_request(ctx: Context, cafe_id: int, tg_chat_id: int, tg_username: str | None = None) -> LinkRequest:
+    """Ask for a chat to get a cafe's orders. Asking again while the request is pending returns that request.
+
+    Two who ask at once get one request: the partial unique index lets one insert through. The cafe's row is locked
+    against an approval at the same time, so that what is checked here still holds when the request is there.
+
+    Raises BadInput, NotFound, CafeAlreadyLinked, ChatAlreadyLinked, RateLimited.
+    """
+    checked_text("tg_username", tg_username, NAME_MAX_CHARACTERS)
+    await _count_request(ctx)
+    async with ctx.clients.db() as session:
+        cafe = await session.get(Cafe, cafe_id, with_for_update={"read": True})
+        if cafe is None:
+            raise NotFound("cafe", cafe_id)
+        if cafe.tg_chat_id is not None:
+            raise CafeAlreadyLinked
+        if await session.scalar(select(Cafe.id).where(col(Cafe.tg_chat_id) == tg_chat_id)):
+            raise ChatAlreadyLinked
+        request_id = await session.scalar(
+            insert(LinkRequest)
+            .values(cafe_id=cafe_id, tg_chat_id=tg_chat_id, tg_username=tg_username, created_at=ctx.now())
+            .on_conflict_do_nothing()
+            .returning(col(LinkRequest.id))
+        )
+        pending = (
+            select(LinkRequest)
+            .options(joinedload(LinkRequest.cafe))  # type: ignore[arg-type]
+            .where(
+                LinkRequest.cafe_id == cafe_id,
+                LinkRequest.tg_chat_id == tg_chat_id,
+                LinkRequest.status == LinkRequestStatus.PENDING,
+            )
+        )
+        request = (await session.scalars(pending)).one()
+        if request_id is not None:
+            await record(session, LinkRequestCreated.of(request))
+        return request
+
+
+@allow(Role.MANAGER)
+async def link_requests(
+    ctx: Context, page: PageRequest, status: LinkRequestStatus | None = None, cafe_id: int | None = None
+) -> Page[LinkRequest]:
+    """The link requests, newest first.
+
+    Raises BadInput.
+    """
+    query = select(LinkRequest).options(joinedload(LinkRequest.cafe))  # type: ignore[arg-type]
+    if status is not None:
+        query = query.where(LinkRequest.status == status)
+    if cafe_id is not None:
+        query = query.where(LinkRequest.cafe_id == cafe_id)
+    async with ctx.clients.db() as session:
+        return await fetch(session, query, NEWEST_FIRST, page)
+
+
+@allow(Role.MANAGER)
+async def approve(ctx: Context, request_id: int) -> LinkRequest:
+    """Approve a pending link request: the cafe's orders go to the chat from now on.
+
+    Of two approvals at once one waits for the other's row lock, and then finds the request processed or the cafe
+    linked. That a chat is not given to two cafes at once is decided by the unique constraint.
+
+    Raises NotFound, LinkRequestProcessed, CafeAlreadyLinked, ChatAlreadyLinked.
+    """
+    try:
+        async with ctx.clients.db() as session:
+            request = await _locked_request(session, request_id)
+            request.approve(by=ctx.viewer.tgid, at=ctx.now())
+            request.cafe.link(chat_id=request.tg_chat_id, username=request.tg_username, at=ctx.now())
+            await session.flush()
+            await record(session, LinkRequestApproved.of(request))
+            return request
+    except IntegrityError as error:
+        if "cafes_tg_chat_id_key" in str(error.orig):
+            raise ChatAlreadyLinked from None
+        raise
+
+
+@allow(Role.MANAGER)
+async def reject(ctx: Context, request_id: int, reason: str | None = None) -> LinkRequest:
+    """Reject a pending link request. The chat is told, with the reason if there is one.
+
+    Raises BadInput, NotFound, LinkRequestProcessed.
+    """
+    checked_text("reason", reason, REASON_MAX_CHARACTERS)
+    async with ctx.clients.db() as session:
+        request = await _locked_request(session, request_id)
+        request.reject(reason=reason, by=ctx.viewer.tgid, at=ctx.now())
+        await record(session, LinkRequestRejected.of(request))
+        return request
+
+
+@allow(Role.MANAGER)
+async def set_notifications(ctx: Context, cafe_id: int, *, enabled: bool) -> Cafe:
+    """Switch a linked cafe's notifications on or off.
+
+    Raises NotFound, CafeNotLinked.
+    """
+    async with ctx.clients.db() as session:
+        cafe = await _locked_cafe(session, cafe_id)
+        was_enabled = cafe.notifications_enabled
+        cafe.switch_notifications(enabled=enabled)
+        if enabled != was_enabled:
+            await record(session, CafeNotificationsChanged.of(cafe))
+        return cafe
+
+
+@allow(Role.MANAGER)
+async def unlink(ctx: Context, cafe_id: int) -> Cafe:
+    """Take a cafe's chat away from it. The chat is told.
+
+    Raises NotFound, CafeNotLinked.
+    """
+    async with ctx.clients.db() as session:
+        cafe = await _locked_cafe(session, cafe_id)
+        former_chat_id = cafe.unlink()
+        await record(session, CafeUnlinked.of(cafe, former_chat_id))
+        return cafe
+
+
+@allow(Role.MANAGER)
+async def link_request_updates(
+    ctx: Context, status: LinkRequestStatus | None = None, cafe_id: int | None = None
+) -> Subscription[LinkRequestEvent]:
+    """What happens to link requests, from now on: each as it is after the step.
+
+    The stream ends with SlowConsumer for one who falls too far behind.
+    """
+
+    def wanted(event: Event) -> LinkRequestEvent | None:
+        if not isinstance(event, LinkRequestEvent):
+            return None
+        return event if status in {None, event.status} and cafe_id in {None, event.cafe_id} else None
+
+    return ctx.subscribe(wanted)
+
+
+@allow(PUBLIC)
+async def chat_link(ctx: Context, tg_chat_id: int) -> Cafe | LinkRequest | None:
+    """What a chat may know of itself: its cafe, or else its newest pending request, or nothing."""
+    async with ctx.clients.db() as session:
+        cafe = await session.scalar(select(Cafe).where(Cafe.tg_chat_id == tg_chat_id))
+        if cafe is not None:
+            return cafe
+        return await session.scalar(
+            select(LinkRequest)
+            .options(joinedload(LinkRequest.cafe))  # type: ignore[arg-type]
+            .where(LinkRequest.tg_chat_id == tg_chat_id, LinkRequest.status == LinkRequestStatus.PENDING)
+            .order_by(*NEWEST_FIRST.sorted())
+            .limit(1)
+        )
+
+
+async def _count_request(ctx: Context) -> None:
+    """Raises RateLimited. With Redis away nobody is counted: a cafe that asks matters more than one who floods."""
+    limit = RateLimitItemPerMinute(ctx.clients.settings.link_requests_per_minute)
+    try:
+        if await ctx.clients.limiter.hit(limit, "link-request", ctx.source):
+            return
+        window = await ctx.clients.limiter.get_window_stats(limit, "link-request", ctx.source)
+    except (RedisError, OSError) as error:
+        log.warning("rate_limit.unavailable", error=str(error))
+        return
+    raise RateLimited(max(1, round(window.reset_time - ctx.now().timestamp())))
+
+
+async def _locked_request(session: AsyncSession, request_id: int) -> LinkRequest:
+    """Lock the request, then its cafe: always in this order, so that no two operations wait for each other."""
+    request = await session.get(LinkRequest, request_id, with_for_update=True)
+    if request is None:
+        raise NotFound("link_request", request_id)
+    set_committed_value(request, "cafe", await _locked_cafe(session, request.cafe_id))
+    return request
+
+
+async def _locked_cafe(session: AsyncSession, cafe_id: int) -> Cafe:
+    cafe = await session.get(Cafe, cafe_id, with_for_update=True)
+    if cafe is None:
+        raise NotFound("cafe", cafe_id)
+    return cafe
