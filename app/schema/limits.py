@@ -1,0 +1,133 @@
+"""How much one document may ask for: one validation rule, whose cost is in proportion to the document.
+
+What a fragment costs is worked out once, however often it is spread: the stock limiters walk it each time, and nested
+fragments make that exponential.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from graphql import (
+    ASTValidationRule,
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLError,
+    InlineFragmentNode,
+    IntValueNode,
+    OperationDefinitionNode,
+    SelectionSetNode,
+)
+
+from app.resolvers.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+
+MAX_TOKENS = 2_000
+"""A document with more is not even parsed. GraphiQL's introspection has about 300."""
+
+MAX_DEPTH = 20
+"""GraphiQL's introspection goes 16 deep; our own deepest page 5."""
+
+MAX_ALIASES = 50
+MAX_DIRECTIVES = 50
+
+MAX_COST = 10_000
+"""Fields that may come back: two full pages of everything that a list has."""
+
+ROWS_OF_A_PAGE = {"edges", "nodes"}
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a selection is. `cost` counts fields, those of a list once for each row of a page.
+
+    `is_page` says whether the rows of a page are selected right here, or in a fragment that stands here.
+    """
+
+    depth: int = 0
+    aliases: int = 0
+    directives: int = 0
+    cost: int = 0
+    is_page: bool = False
+
+    def beside(self, other: "Size") -> "Size":
+        return Size(
+            max(self.depth, other.depth),
+            self.aliases + other.aliases,
+            self.directives + other.directives,
+            self.cost + other.cost,
+            self.is_page or other.is_page,
+        )
+
+
+class LimitsRule(ASTValidationRule):
+    """Refuses a document that goes too deep, or asks for too much."""
+
+    def enter_document(self, node: DocumentNode, *_args: Any) -> None:
+        fragments = {
+            definition.name.value: definition
+            for definition in node.definitions
+            if isinstance(definition, FragmentDefinitionNode)
+        }
+        measure = _Measure(fragments)
+        for definition in node.definitions:
+            if isinstance(definition, OperationDefinitionNode):
+                self._check(definition, measure.of(definition.selection_set))
+
+    def _check(self, operation: OperationDefinitionNode, size: Size) -> None:
+        for what, is_, limit in (
+            ("depth", size.depth, MAX_DEPTH),
+            ("aliases", size.aliases, MAX_ALIASES),
+            ("directives", size.directives, MAX_DIRECTIVES),
+            ("cost", size.cost, MAX_COST),
+        ):
+            if is_ > limit:
+                self.report_error(
+                    GraphQLError(f"This operation's {what} is {is_}; at most {limit} is allowed.", operation)
+                )
+
+
+class _Measure:
+    def __init__(self, fragments: dict[str, FragmentDefinitionNode]) -> None:
+        self._fragments = fragments
+        self._sizes: dict[str, Size] = {}
+
+    def of(self, selections: SelectionSetNode) -> Size:
+        size = Size()
+        for selection in selections.selections:
+            match selection:
+                case FieldNode():
+                    part = self._field(selection)
+                case InlineFragmentNode():
+                    part = self.of(selection.selection_set)
+                case FragmentSpreadNode():
+                    part = self._fragment(selection.name.value)
+            size = size.beside(part).beside(Size(directives=len(selection.directives or ())))
+        return size
+
+    def _field(self, field: FieldNode) -> Size:
+        below = self.of(field.selection_set) if field.selection_set else Size()
+        return Size(
+            below.depth + 1,
+            below.aliases + (field.alias is not None),
+            below.directives,
+            1 + below.cost * _rows(field, is_page=below.is_page),
+            field.name.value in ROWS_OF_A_PAGE,
+        )
+
+    def _fragment(self, name: str) -> Size:
+        if name not in self._sizes:
+            self._sizes[name] = Size()  # what a cycle finds; another rule refuses cycles
+            if (fragment := self._fragments.get(name)) is not None:
+                self._sizes[name] = self.of(fragment.selection_set)
+        return self._sizes[name]
+
+
+def _rows(field: FieldNode, *, is_page: bool) -> int:
+    """Return how many rows a field may bring: `first` of a list, or the most that it could be where it is a variable."""
+    first = next((argument.value for argument in field.arguments or () if argument.name.value == "first"), None)
+    if isinstance(first, IntValueNode) and len(first.value) <= len(str(MAX_PAGE_SIZE)):
+        return min(max(int(first.value), 1), MAX_PAGE_SIZE)
+    if first is not None:
+        return MAX_PAGE_SIZE
+    return DEFAULT_PAGE_SIZE if is_page else 1

@@ -1,0 +1,23 @@
+"""What can be watched."""
+
+from collections.abc import AsyncIterator
+
+import strawberry
+
+from app.models import LinkRequestStatus
+from app.resolvers import links
+from app.schema.operations import subscription
+from app.schema.scalars import to_id
+from app.schema.types import Info, LinkRequest
+
+
+@strawberry.type
+class Subscription:
+    @subscription(links.link_request_updates)
+    async def link_request_updates(
+        self, info: Info, status: LinkRequestStatus | None = None, cafe_id: strawberry.ID | None = None
+    ) -> AsyncIterator[LinkRequest]:
+        updates = await links.link_request_updates(
+            info.context, status=status, cafe_id=None if cafe_id is None else to_id("cafe_id", cafe_id)
+        )
+        return updates.map(lambda event: LinkRequest.of(event, info.context))

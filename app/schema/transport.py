@@ -1,0 +1,233 @@
+"""GraphQL over HTTP, Server-Sent Events and WebSocket.
+
+https://graphql.github.io/graphql-over-http/draft/ and
+https://github.com/graphql/graphql-over-http/blob/main/rfcs/GraphQLOverWebSocket.md (`graphql-transport-ws`)
+"""
+
+import asyncio
+from copy import copy
+from dataclasses import replace
+from datetime import UTC, datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, override
+
+import orjson
+from cross_web import HTTPException
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
+from strawberry.asgi import ASGIWebSocketAdapter, GraphQL
+from strawberry.http import GraphQLHTTPResponse
+from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL
+from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler, Operation
+from strawberry.subscriptions.protocols.graphql_transport_ws.types import (
+    ConnectionInitMessage,
+    Message,
+    SubscribeMessage,
+)
+from strawberry.types import ExecutionResult
+
+from app.auth import bearer, read_token
+from app.context import Context
+from app.errors import BadInput, GraphQLInvalid, LunchbotError, Unauthenticated
+from app.schema import Schema
+
+GRAPHQL_RESPONSE = "application/graphql-response+json"
+
+CLOSE_BAD_REQUEST = 4400
+CLOSE_UNAUTHORIZED = 4401
+
+CLOSE_REASON_MAX_BYTES = 123
+"""A control frame has 125 bytes, two of which are the code (RFC 6455, section 5.5)."""
+
+OPERATIONS_PER_SOCKET = 100
+
+
+def context_of(connection: HTTPConnection) -> Context:
+    """Make the context of what came in on `connection`."""
+    return Context(
+        clients=connection.state.clients,
+        live=connection.state.live,
+        source=connection.client.host if connection.client else "unknown",
+        # On a socket it comes with `connection_init`, and is checked there.
+        authorization=connection.headers.get("authorization") if connection.scope["type"] == "http" else None,
+    )
+
+
+class Adapter(ASGIWebSocketAdapter):
+    """Closes sockets with reasons that fit into a frame."""
+
+    @override
+    async def close(self, code: int, reason: str) -> None:
+        await super().close(code, reason.encode()[:CLOSE_REASON_MAX_BYTES].decode(errors="ignore"))
+
+
+class Socket(BaseGraphQLTransportWSHandler[Context, None]):
+    """One WebSocket."""
+
+    expiry: asyncio.TimerHandle | None = None
+
+    @override
+    async def handle_message(self, message: Message) -> None:
+        """Close with 4400 on anything that is no message of the protocol; the stock handler falls over it."""
+        if not _is_message(message):
+            await self.handle_invalid_message("Not a message of graphql-transport-ws")
+        else:
+            await super().handle_message(message)
+
+    @override
+    async def handle_connection_init(self, message: ConnectionInitMessage) -> None:
+        """Check the token that comes with it, if one does, and close the socket when it expires."""
+        payload = message.get("payload")
+        if isinstance(payload, dict):
+            authorization = next((value for name, value in payload.items() if name.lower() == "authorization"), None)
+            if authorization:
+                try:
+                    claims = read_token(self.context.clients.settings, bearer(authorization))
+                except Unauthenticated as error:
+                    await self.websocket.close(CLOSE_UNAUTHORIZED, error.message)
+                    return
+                self.context.authorization = authorization
+                self._close_at(claims.expires_at)
+        elif payload is None:
+            message.pop("payload", None)
+        await super().handle_connection_init(message)
+
+    @override
+    async def handle_subscribe(self, message: SubscribeMessage) -> None:
+        """Refuse what is too much with a code; the stock handler has a limit, but no codes."""
+        if len(self.operations) < OPERATIONS_PER_SOCKET or message["id"] in self.operations:
+            await super().handle_subscribe(message)
+            return
+        refusal = _refusal(GraphQLInvalid(f"At most {OPERATIONS_PER_SOCKET} operations may go on at once."))
+        await self.send_message({"id": message["id"], "type": "error", "payload": refusal["errors"]})
+
+    def _close_at(self, expires_at: datetime) -> None:
+        loop = asyncio.get_running_loop()
+        seconds = (expires_at - datetime.now(UTC)).total_seconds()
+
+        def close() -> None:
+            task = loop.create_task(self.websocket.close(CLOSE_UNAUTHORIZED, "The token has expired."))
+            task.add_done_callback(self._task_done)
+
+        if self.expiry is None:
+            self.expiry = loop.call_later(max(0.0, seconds), close)
+
+    @override
+    async def run_operation(self, operation: Operation[Context, None]) -> None:
+        """Run each operation with a context of its own: who asks is found out anew for each."""
+        runner = copy(self)
+        runner.context = replace(self.context, identified=None, identifying=asyncio.Lock())
+        await super(Socket, runner).run_operation(operation)
+
+    @override
+    async def shutdown(self) -> None:
+        if self.expiry is not None:
+            self.expiry.cancel()
+        await super().shutdown()
+
+
+def _is_message(message: object) -> bool:
+    if not isinstance(message, dict) or not isinstance(message.get("type"), str):
+        return False
+    if message["type"] in {"subscribe", "complete"} and not isinstance(message.get("id"), str):
+        return False
+    if message["type"] != "subscribe":
+        return True
+    payload = message.get("payload")
+    return (
+        isinstance(payload, dict)
+        and isinstance(payload.get("query"), str)
+        and isinstance(payload.get("variables"), dict | None)
+        and isinstance(payload.get("operationName"), str | None)
+    )
+
+
+class GraphQLEndpoint(GraphQL[Context, None]):
+    """The endpoint `/graphql`: the protocol's doors, and GraphiQL for a browser."""
+
+    graphql_transport_ws_handler_class = Socket
+    websocket_adapter_class = Adapter
+
+    def __init__(self, schema: Schema, *, graphiql: Path, allowed_origins: tuple[str, ...]) -> None:
+        super().__init__(
+            schema,
+            subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_SSE_PROTOCOL),
+            max_subscriptions_per_connection=None,
+            allowed_origins=allowed_origins,
+        )
+        self._graphiql = graphiql
+
+    @override
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer what is no GraphQL request with an error in GraphQL's form, too."""
+        if scope["type"] != "http":
+            await self.run(WebSocket(scope, receive, send))
+            return
+        request = Request(scope, receive)
+        try:
+            response: Response = await self.run(request)
+            _negotiate(request, response)
+        except HTTPException as error:
+            allow = {"Allow": "GET, POST"} if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED else None
+            response = JSONResponse(_refusal(GraphQLInvalid(error.reason)), error.status_code, allow)
+        except LunchbotError as error:
+            response = JSONResponse(_refusal(error), error.status)
+        await response(scope, receive, send)
+
+    @override
+    async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
+        return context_of(request)
+
+    @override
+    async def render_graphql_ide(self, request: Request) -> Response:
+        return FileResponse(self._graphiql, headers={"Cache-Control": "no-cache"})
+
+    @override
+    def decode_json(self, data: str | bytes) -> object:
+        return orjson.loads(data)
+
+    @override
+    def encode_json(self, data: object) -> str:
+        return orjson.dumps(data).decode()  # text, because a WebSocket frame of bytes is a binary one
+
+    @override
+    def parse_json(self, data: str | bytes) -> Any:
+        try:
+            parsed = orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            raise BadInput("body", f"is not JSON: {error.msg}") from None
+        if not isinstance(parsed, dict):
+            raise BadInput("body", "must be a JSON object")
+        return parsed
+
+    @override
+    async def process_result(self, request: Request, result: ExecutionResult) -> GraphQLHTTPResponse:
+        """Leave out `data` where nothing was executed, as the specification wants it."""
+        response = await super().process_result(request, result)
+        if _is_request_error(result):
+            response.pop("data", None)
+            request.state.refused = True
+        return response
+
+
+def _negotiate(request: Request, response: Response) -> None:
+    """Answer in the media type that was asked for; only the newer one has 400 for what was not executed."""
+    if GRAPHQL_RESPONSE in request.headers.get("accept", "") and response.media_type == "application/json":
+        response.headers["content-type"] = f"{GRAPHQL_RESPONSE}; charset=utf-8"
+        if getattr(request.state, "refused", False):
+            response.status_code = HTTPStatus.BAD_REQUEST
+
+
+def _is_request_error(result: ExecutionResult) -> bool:
+    """Say whether execution never began: a variable that could not be coerced, say."""
+    return result.data is None and bool(result.errors) and all(error.path is None for error in result.errors or ())
+
+
+def _refusal(error: LunchbotError) -> dict[str, Any]:
+    extensions: dict[str, object] = {"code": error.code}
+    if error.details:
+        extensions["details"] = dict(error.details)
+    return {"errors": [{"message": error.message, "extensions": extensions}]}

@@ -1,0 +1,225 @@
+"""What is wrong is refused at both doors, with the code of the contract and the name of the field, and changes nothing."""
+
+import base64
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import pytest
+
+from app.clients import Clients
+from app.context import Context
+from app.models import Cafe, LinkRequest
+from app.resolvers import links
+from app.resolvers.cafes import BY_NAME
+from app.resolvers.links import NEWEST_FIRST, REASON_MAX_CHARACTERS
+from tests.conftest import add_cafe
+from tests.doors import CHAT, OTHER_CHAT, Door, rows
+
+ANOTHER_ID = 999
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A call and how it is refused. The cafe with id 1 is linked; 2 has a pending request of another chat, 3 nothing."""
+
+    operation: str
+    arguments: dict[str, Any]
+    code: str = "BAD_INPUT"
+    fields: tuple[str, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        given = ",".join(f"{name}={str(value)[:16]!r}" for name, value in self.arguments.items())
+        return f"{self.operation}({given})"
+
+
+def cursor(*place: object, of: str = NEWEST_FIRST.name) -> str:
+    """Make up a cursor as our lists make them."""
+    return base64.urlsafe_b64encode(orjson.dumps([of, *place])).decode().rstrip("=")
+
+
+def bad(operation: str, name: str, value: object, **others: object) -> Refused:
+    return Refused(operation, {name: value, **others}, fields=(name,))
+
+
+def not_found(operation: str, resource: str, **arguments: Any) -> Refused:
+    details = {"resource": resource, "id": str(ANOTHER_ID)}
+    return Refused(operation, arguments, "NOT_FOUND", details=details)
+
+
+def conflict(code: str, operation: str, **arguments: object) -> Refused:
+    return Refused(operation, arguments, code)
+
+
+NO_CHAT_IDS: tuple[object, ...] = (
+    2**52,
+    -(2**52),
+    2**63,
+    10**30,
+    0,
+    "-1001",
+    "",
+    1.5,
+    1e300,
+    True,
+    None,
+    [CHAT],
+    {"id": CHAT},
+)
+NO_USER_NAMES: tuple[object, ...] = ("x" * 256, "a\0b", 5, ["x"])
+NO_SWITCHES: tuple[object, ...] = (None, "true", 1, {})
+NO_PAGE_SIZES: tuple[object, ...] = (0, -1, 101, 2**31, "x", "", 1.5, "9" * 5000)
+NO_SKIPS: tuple[object, ...] = (-1, 2**31, "x")
+NO_IDS = ("x", "0", "-1", "1.0", "1e3", " 1", "１", str(2**63), "9" * 5000, "\0", "1;")
+NO_CURSORS = (
+    "",
+    "x",
+    "not base64!",
+    "é",
+    cursor(),
+    cursor(1),
+    cursor("2026-01-01T00:00:00", 1),
+    cursor("2026-01-01T00:00:00Z", "1"),
+    cursor("2026-01-01T00:00:00Z", 2**63),
+    cursor("2026-01-01T00:00:00Z", 1, 1),
+    cursor("0001-01-01T00:00:00+14:00", 1),
+    cursor("9999-12-31T23:59:59-14:00", 1),
+    cursor("Basil & Thyme", 1),
+    cursor("2026-01-01T00:00:00Z", 1, of="another list"),
+    cursor(None, 1),
+    base64.urlsafe_b64encode(b"\xff\xfe").decode(),
+    base64.urlsafe_b64encode(b'{"a": 1}').decode(),
+)
+
+REFUSALS = (
+    *(bad("link_request", "tg_chat_id", value, cafe_id=3) for value in NO_CHAT_IDS),
+    *(bad("link_request", "tg_username", value, cafe_id=3, tg_chat_id=CHAT) for value in NO_USER_NAMES),
+    *(bad("approve", "request_id", value) for value in NO_IDS),
+    *(bad("cafe", "id", value) for value in NO_IDS),
+    bad("reject", "request_id", "x"),
+    bad("reject", "reason", "x" * (REASON_MAX_CHARACTERS + 1), request_id=2),
+    bad("reject", "reason", "\0", request_id=2),
+    bad("reject", "reason", 5, request_id=2),
+    bad("link_request", "cafe_id", "x", tg_chat_id=CHAT),
+    bad("unlink", "cafe_id", "x"),
+    bad("set_notifications", "cafe_id", "x", enabled=True),
+    *(bad("set_notifications", "enabled", value, cafe_id=1) for value in NO_SWITCHES),
+    *(bad("link_requests", "status", value) for value in ("nonsense", "", "pending ", "pending,approved")),
+    *(bad("link_requests", "cafe_id", value) for value in ("x", "0", "9" * 5000)),
+    *(bad("link_requests", "first", value) for value in NO_PAGE_SIZES),
+    *(bad("cafes", "first", value) for value in (0, 101)),
+    *(bad("link_requests", "skip", value) for value in NO_SKIPS),
+    *(bad("link_requests", "after", value) for value in NO_CURSORS),
+    *(
+        bad("cafes", "after", value)
+        for value in ("x", cursor("2026-01-01T00:00:00Z", 1), cursor("a\0b", 1, of=BY_NAME.name))
+    ),
+    Refused("link_request", {"cafe_id": 3}, fields=("tg_chat_id",)),
+    Refused("set_notifications", {"cafe_id": 1}, fields=("enabled",)),
+    not_found("cafe", "cafe", id=ANOTHER_ID),
+    not_found("link_request", "cafe", cafe_id=ANOTHER_ID, tg_chat_id=CHAT),
+    not_found("set_notifications", "cafe", cafe_id=ANOTHER_ID, enabled=True),
+    not_found("unlink", "cafe", cafe_id=ANOTHER_ID),
+    not_found("approve", "link_request", request_id=ANOTHER_ID),
+    not_found("reject", "link_request", request_id=ANOTHER_ID),
+    Refused("approve", {"request_id": 1}, "LINK_REQUEST_PROCESSED", details={"status": "APPROVED"}),
+    Refused("reject", {"request_id": 1}, "LINK_REQUEST_PROCESSED", details={"status": "APPROVED"}),
+    conflict("CAFE_ALREADY_LINKED", "link_request", cafe_id=1, tg_chat_id=OTHER_CHAT),
+    conflict("CHAT_ALREADY_LINKED", "link_request", cafe_id=3, tg_chat_id=CHAT),
+    conflict("CAFE_NOT_LINKED", "set_notifications", cafe_id=2, enabled=False),
+    conflict("CAFE_NOT_LINKED", "unlink", cafe_id=2),
+)
+
+
+@pytest.fixture
+async def world(clients: Clients, anybody: Context, linked: LinkRequest) -> None:
+    """Cafe 1 is linked, 2 has a pending request, 3 has nothing."""
+    other = await add_cafe(clients, "Green Fork")
+    await links.link_request(anybody, other.id, OTHER_CHAT)
+    await add_cafe(clients, "Пельменная №1")
+
+
+@pytest.mark.parametrize("operation", sorted({refused.operation for refused in REFUSALS}))
+async def test_what_is_wrong_is_refused_and_changes_nothing(
+    manager_door: Door, clients: Clients, world: None, operation: str
+) -> None:
+    """Each wrong call has its code, names what is wrong, and leaves the database as it was."""
+    refusals = {
+        f"{number} {refused}": refused for number, refused in enumerate(REFUSALS) if refused.operation == operation
+    }
+    before = await rows(clients)
+
+    answers = {name: await manager_door(operation, **refused.arguments) for name, refused in refusals.items()}
+
+    assert {name: (answer.code, answer.fields, dict(answer.details)) for name, answer in answers.items()} == {
+        name: (refused.code, refused.fields, refused.details) for name, refused in refusals.items()
+    }
+    assert await rows(clients) == before
+
+
+async def test_approving_for_a_linked_cafe_is_refused(
+    manager_door: Door, anybody: Context, manager: Context, clients: Clients, cafe: Cafe, pending: LinkRequest
+) -> None:
+    """A request whose cafe got a chat meanwhile cannot be approved, and stays as it is."""
+    other = await links.link_request(anybody, cafe.id, OTHER_CHAT)
+    await links.approve(manager, pending.id)
+    before = await rows(clients)
+
+    answer = await manager_door("approve", request_id=other.id)
+
+    assert answer.code == "CAFE_ALREADY_LINKED"
+    assert await rows(clients) == before
+
+
+async def test_approving_for_a_linked_chat_is_refused(
+    manager_door: Door, anybody: Context, manager: Context, clients: Clients, pending: LinkRequest
+) -> None:
+    """A request whose chat got a cafe meanwhile cannot be approved, and stays as it is."""
+    other = await links.link_request(anybody, (await add_cafe(clients, "Green Fork")).id, CHAT)
+    await links.approve(manager, pending.id)
+    before = await rows(clients)
+
+    answer = await manager_door("approve", request_id=other.id)
+
+    assert answer.code == "CHAT_ALREADY_LINKED"
+    assert await rows(clients) == before
+
+
+async def test_half_a_character_is_refused(door: Door, clients: Clients, cafe: Cafe) -> None:
+    """Half of a surrogate pair is no text: the body that has it is no JSON (RFC 8259, section 8.2)."""
+    before = await rows(clients)
+
+    answers = [
+        await door("link_request", cafe_id=cafe.id, tg_chat_id=CHAT, tg_username=name)
+        for name in ("\ud800", "a\udfffb")
+    ]
+
+    assert [(answer.code, answer.response.status_code) for answer in answers] == [("BAD_INPUT", 400)] * 2
+    assert await rows(clients) == before
+
+
+async def test_a_user_name_is_up_to_255_characters_of_any_alphabet(door: Door, cafe: Cafe) -> None:
+    """Characters count, not bytes."""
+    names = {-number: name for number, name in enumerate(["x" * 255, "🍲" * 255, "имя", "", "a b"], start=1)}
+
+    answers = [
+        await door("link_request", cafe_id=cafe.id, tg_chat_id=chat, tg_username=name) for chat, name in names.items()
+    ]
+
+    assert [answer.data["tg_username"] for answer in answers] == list(names.values())
+
+
+@pytest.mark.parametrize("name", ["cafes", "link_requests"])
+async def test_the_largest_page_has_100_rows(manager_door: Door, name: str) -> None:
+    """100 is not too many."""
+    assert (await manager_door(name, first=100)).code is None
+
+
+async def test_a_cursor_is_of_one_list(manager_door: Door, linked: LinkRequest) -> None:
+    """Where one list was left is no place in another."""
+    place = (await manager_door("link_requests")).data["page_info"]["end_cursor"]
+
+    answer = await manager_door("cafes", after=place)
+
+    assert (answer.code, answer.fields) == ("BAD_INPUT", ("after",))

@@ -1,0 +1,185 @@
+"""Live subscriptions over WebSocket: who hears what, and for how long."""
+
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from app.auth import issue_token
+from app.clients import Clients
+from app.events.live import QUEUE_EVENTS
+from app.events.messages import LinkRequestEvent
+from app.models import LinkRequestStatus, Role, User
+from app.settings import Settings
+from tests.conftest import MANAGER_TGID
+from tests.doors import CHAT, INIT, Served, Socket, code, connected, signed_in
+
+UPDATES = "subscription { linkRequestUpdates { id } }"
+
+
+def short_lived(settings: Settings) -> str:
+    """A manager's token for one to two seconds: its end is told in whole seconds."""
+    return issue_token(settings, User(tgid=MANAGER_TGID, name="", role=Role.MANAGER), timedelta(seconds=2))
+
+
+async def test_a_subscriber_hears_what_happens(served: Served, socket: Socket, event: LinkRequestEvent) -> None:
+    """An event comes to who has subscribed, with the cafe's chat, for managers may see it."""
+    await socket.ask("subscription { linkRequestUpdates { id status tgChatId cafe { name tgChatId } } }")
+    await served.listened_to()
+
+    linked = event.model_copy(update={"cafe": event.cafe.model_copy(update={"tg_chat_id": CHAT})})
+    served.happen(linked)
+
+    assert await socket.hear() == {
+        "type": "next",
+        "id": "1",
+        "payload": {
+            "data": {
+                "linkRequestUpdates": {
+                    "id": str(event.id),
+                    "status": "PENDING",
+                    "tgChatId": CHAT,
+                    "cafe": {"name": event.cafe_name, "tgChatId": CHAT},
+                }
+            }
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "heard"),
+    [
+        ("(status: APPROVED)", ["2", "4"]),
+        ("(cafeId: 7)", ["3", "4"]),
+        ("(status: APPROVED, cafeId: 7)", ["4"]),
+        ("(status: null, cafeId: null)", ["1", "2", "3", "4"]),
+    ],
+)
+async def test_a_subscriber_hears_what_it_wants(
+    served: Served, socket: Socket, event: LinkRequestEvent, arguments: str, heard: list[str]
+) -> None:
+    """Filters go together; events come in order."""
+    await socket.ask(f"subscription {{ linkRequestUpdates{arguments} {{ id }} }}")
+    await served.listened_to()
+
+    served.happen(
+        *(
+            event.model_copy(update={"id": number, "cafe_id": cafe_id, "status": status})
+            for number, cafe_id, status in [
+                (1, 1, LinkRequestStatus.PENDING),
+                (2, 1, LinkRequestStatus.APPROVED),
+                (3, 7, LinkRequestStatus.REJECTED),
+                (4, 7, LinkRequestStatus.APPROVED),
+            ]
+        ),
+    )
+
+    assert [(await socket.hear())["payload"]["data"]["linkRequestUpdates"]["id"] for _ in range(len(heard))] == heard
+
+
+async def test_subscriptions_of_one_socket_are_told_apart(
+    served: Served, socket: Socket, event: LinkRequestEvent
+) -> None:
+    """Each message says whose it is."""
+    await socket.ask(UPDATES, "a")
+    await socket.ask(UPDATES, "b")
+    await served.listened_to(2)
+
+    served.happen(event)
+
+    assert {(await socket.hear())["id"], (await socket.hear())["id"]} == {"a", "b"}
+
+
+async def test_every_socket_hears(served: Served, socket: Socket, manager_token: str, event: LinkRequestEvent) -> None:
+    """An event comes to everybody who has subscribed."""
+    async with signed_in(served, manager_token) as other:
+        await socket.ask(UPDATES)
+        await other.ask(UPDATES)
+        await served.listened_to(2)
+
+        served.happen(event)
+
+        assert [(await each.hear())["type"] for each in (socket, other)] == ["next", "next"]
+
+
+async def test_a_subscription_ends_when_its_client_says_so(served: Served, socket: Socket) -> None:
+    """After `complete` nobody listens, and the id is free again."""
+    await socket.ask(UPDATES)
+    await served.listened_to()
+
+    await socket.say({"type": "complete", "id": "1"})
+
+    await served.listened_to(0)
+    await socket.ask("{ __typename }")
+    assert (await socket.hear())["type"] == "next"
+
+
+async def test_a_closed_socket_leaves_nothing_behind(served: Served, manager_token: str) -> None:
+    """Subscriptions end with their socket."""
+    async with signed_in(served, manager_token) as socket:
+        await socket.ask(UPDATES)
+        await served.listened_to()
+
+    await served.listened_to(0)
+
+
+async def test_a_token_that_expires_closes_the_socket(served: Served, settings: Settings) -> None:
+    """A subscription does not outlive the right to it."""
+    async with signed_in(served, short_lived(settings)) as socket:
+        await socket.ask(UPDATES)
+        await served.listened_to()
+
+        assert await socket.closed() == 4401
+        await served.listened_to(0)
+
+
+async def test_a_token_in_the_handshake_does_not_outlive_its_expiry(served: Served, settings: Settings) -> None:
+    """A client that can set headers has no more rights than others: it is refused, or closed when its token expires."""
+    headers = {"Authorization": f"Bearer {short_lived(settings)}"}
+    async with connected(served, additional_headers=headers) as socket:
+        await (await socket.say(INIT)).ask(UPDATES)
+        await socket.hear()  # the acknowledgement
+
+        refused_or_closed = await socket.ended(within_s=4)
+
+        assert refused_or_closed in ("UNAUTHENTICATED", 4401)
+
+
+async def test_without_a_token_nobody_subscribes(served: Served) -> None:
+    """What is for managers is refused to who has not signed in; the socket stays open."""
+    async with signed_in(served, None) as socket:
+        await socket.ask(UPDATES)
+
+        assert code(await socket.hear()) == ("error", "UNAUTHENTICATED")
+        await socket.ask("{ __typename }", "2")
+        assert (await socket.hear())["type"] == "next"
+
+
+async def test_users_do_not_subscribe(served: Served, user_token: str) -> None:
+    """What is for managers is refused to users."""
+    async with signed_in(served, user_token) as socket:
+        await socket.ask(UPDATES)
+
+        assert code(await socket.hear()) == ("error", "FORBIDDEN")
+
+
+async def test_who_is_switched_off_starts_nothing_more(served: Served, socket: Socket, clients: Clients) -> None:
+    """Each operation asks anew who it is."""
+    async with clients.db() as session:
+        await session.execute(sa.text("UPDATE users SET is_active = false"))
+
+    await socket.ask(UPDATES)
+
+    assert code(await socket.hear()) == ("error", "FORBIDDEN")
+
+
+async def test_a_subscriber_that_falls_behind_is_told(served: Served, socket: Socket, event: LinkRequestEvent) -> None:
+    """When more events wait than there is room for, those that did fit come, and then the end with its code."""
+    await socket.ask(UPDATES)
+    await served.listened_to()
+
+    served.happen(*([event] * (QUEUE_EVENTS + 1)))
+
+    messages = [await socket.hear() for _ in range(QUEUE_EVENTS + 1)]
+    assert {message["type"] for message in messages[:-1]} == {"next"}
+    assert code(messages[-1])[1] == "SLOW_CONSUMER"

@@ -1,0 +1,316 @@
+"""GraphQL over HTTP: https://graphql.github.io/graphql-over-http/draft/."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from app.clients import Clients
+from app.models import Cafe, LinkRequest
+from app.settings import Settings
+from tests.conftest import MANAGER_TGID
+from tests.doors import calling_api, rows
+
+JSON = "application/json"
+GRAPHQL_RESPONSE = "application/graphql-response+json"
+
+NOT_EXECUTED = {
+    "syntax": "{ me { tgid ",
+    "empty": " ",
+    "unknown field": "{ nope }",
+    "unknown argument": "{ me(x: 1) { tgid } }",
+    "missing argument": "{ cafe { id } }",
+    "leaf with a selection": "{ me { tgid { x } } }",
+    "object without a selection": "{ me }",
+    "wrong literal": '{ cafes(first: "x") { nodes { id } } }',
+    "wrong enumeration": "{ linkRequests(status: NOPE) { nodes { id } } }",
+    "unused variable": "query ($id: ID = 1) { me { tgid } }",
+    "unknown variable": "{ cafe(id: $id) { id } }",
+    "variable of a wrong type": "query ($id: Int = 1) { cafe(id: $id) { id } }",
+    "variable of an unknown type": "query ($id: Nope) { me { tgid } }",
+    "variable of an output type": "query ($id: User) { me { tgid } }",
+    "variable with a wrong default": 'query ($n: Int = "x") { cafes(first: $n) { nodes { id } } }',
+    "two variables of a name": "query ($id: ID!, $id: ID!) { cafe(id: $id) { id } }",
+    "fragment cycle": "{ ...f } fragment f on Query { ...f }",
+    "too deep": "{ " + "a { " * 30 + "b" + " }" * 31,
+    "far too deep": "{ " + "a { " * 600 + "b" + " }" * 601,
+    "too many aliases": "{ " + " ".join(f"a{n}: me {{ tgid }}" for n in range(51)) + " }",
+    "too many directives": "{ me { tgid " + "@include(if: true) " * 51 + "} }",
+    "too costly": "{ " + "cafes(first: 100) { nodes { id name description } } " * 40 + "}",
+    "too many tokens": "{ me { " + "tgid " * 2000 + "} }",
+    "unicode": '{ cafes(after: "\\ud800") { nodes { id } } }',
+}
+
+NOT_A_REQUEST = {
+    "batch": b'[{"query": "{ me { tgid } }"}]',
+    "empty batch": b"[]",
+    "number": b"42",
+    "string": b'"{ me { tgid } }"',
+    "null": b"null",
+    "true": b"true",
+    "bad UTF-8": b'{"query": "\xff"}',
+    "UTF-16": '{"query": "{ me { tgid } }"}'.encode("utf-16"),
+    "nothing": b"",
+    "half": b'{"query": ',
+    "nested": b"[" * 100_000,
+    "NaN": b'{"query": "{ me { tgid } }", "variables": {"a": NaN}}',
+    "no query": b"{}",
+    "query is null": b'{"query": null}',
+    "query is a number": b'{"query": 1}',
+    "query is a list": b'{"query": ["{ me { tgid } }"]}',
+    "variables are a list": b'{"query": "{ me { tgid } }", "variables": []}',
+    "variables are a string": b'{"query": "{ me { tgid } }", "variables": "{}"}',
+    "extensions are a list": b'{"query": "{ me { tgid } }", "extensions": []}',
+    "operation name is a number": b'{"query": "{ me { tgid } }", "operationName": 42}',
+    "operation name is a list": b'{"query": "{ me { tgid } }", "operationName": [1]}',
+    "only a fragment": b'{"query": "fragment f on User { tgid }"}',
+    "operation name is unknown": b'{"query": "query A { me { tgid } }", "operationName": "B"}',
+}
+
+
+@pytest.fixture
+def graphql(called: httpx.AsyncClient, manager_token: str) -> httpx.AsyncClient:
+    """A manager at the endpoint."""
+    called.headers["Authorization"] = f"Bearer {manager_token}"
+    return called
+
+
+async def ask(graphql: httpx.AsyncClient, query: str, accept: str = JSON, **request: Any) -> httpx.Response:
+    return await graphql.post("/graphql", json={"query": query, **request}, headers={"Accept": accept})
+
+
+def codes(response: httpx.Response) -> set[str]:
+    return {error["extensions"]["code"] for error in response.json()["errors"]}
+
+
+@pytest.mark.parametrize(("accept", "status"), [(JSON, 200), (GRAPHQL_RESPONSE, 400)])
+async def test_a_document_that_is_wrong_is_not_executed(graphql: httpx.AsyncClient, accept: str, status: int) -> None:
+    """It has a code and no `data`; only the newer media type says it with the status."""
+    responses = {name: await ask(graphql, document, accept) for name, document in NOT_EXECUTED.items()}
+
+    assert {
+        name: (codes(response), "data" in response.json(), response.status_code) for name, response in responses.items()
+    } == dict.fromkeys(NOT_EXECUTED, ({"GRAPHQL_INVALID"}, False, status))
+
+
+@pytest.mark.parametrize("accept", [JSON, GRAPHQL_RESPONSE, f"{GRAPHQL_RESPONSE}, {JSON};q=0.9", "*/*"])
+async def test_an_answer_is_of_the_type_that_was_asked_for(graphql: httpx.AsyncClient, accept: str) -> None:
+    """The newer media type is for those who know it."""
+    response = await ask(graphql, "{ me { tgid } }", accept)
+
+    expected = GRAPHQL_RESPONSE if GRAPHQL_RESPONSE in accept else JSON
+    assert response.headers["content-type"].split(";")[0] == expected
+    assert response.json() == {"data": {"me": {"tgid": MANAGER_TGID}}}
+
+
+@pytest.mark.parametrize(("accept", "status"), [(JSON, 200), (GRAPHQL_RESPONSE, 400)])
+async def test_variables_that_cannot_be_coerced_are_not_executed(
+    graphql: httpx.AsyncClient, accept: str, status: int
+) -> None:
+    """A wrong variable is BAD_INPUT, and names itself."""
+    response = await ask(graphql, "query ($id: ID!) { cafe(id: $id) { id } }", accept, variables={"id": 1.5})
+
+    [error] = response.json()["errors"]
+    assert error["extensions"] == {"code": "BAD_INPUT", "details": {"field": "id"}}
+    assert ("data" in response.json(), response.status_code) == (False, status)
+
+
+@pytest.mark.parametrize("accept", [JSON, GRAPHQL_RESPONSE])
+async def test_what_was_executed_is_answered_with_200(graphql: httpx.AsyncClient, accept: str) -> None:
+    """A field that fails is an answer, with `data`."""
+    response = await ask(graphql, "{ cafe(id: 999) { id } }", accept)
+
+    assert (response.status_code, response.json()["data"], codes(response)) == (200, None, {"NOT_FOUND"})
+
+
+async def test_null_for_what_is_never_null_is_bad_input(graphql: httpx.AsyncClient) -> None:
+    """A variable that may be null, where the argument may not, is found out late; it is BAD_INPUT all the same."""
+    response = await ask(graphql, "query ($n: Int = 5) { cafes(first: $n) { nodes { id } } }", variables={"n": None})
+
+    [error] = response.json()["errors"]
+    assert error["extensions"] == {"code": "BAD_INPUT", "details": {"field": "first"}}
+
+
+LITERALS = {
+    "linkRequest(cafeId: 1, tgChatId: 0)": "tgChatId",
+    'linkRequest(cafeId: 1, tgChatId: "1")': "tgChatId",
+    "linkRequest(cafeId: 1, tgChatId: 4503599627370496)": "tgChatId",
+    f"linkRequest(cafeId: 1, tgChatId: {'9' * 5000})": "tgChatId",
+    "linkRequest(cafeId: 1, tgChatId: 1.5)": "tgChatId",
+    f"linkRequest(cafeId: {'9' * 5000}, tgChatId: 1)": "cafeId",
+    'linkRequest(cafeId: "x", tgChatId: 1)': "cafeId",
+}
+
+
+async def test_a_literal_is_checked_like_a_variable(graphql: httpx.AsyncClient, clients: Clients, cafe: Cafe) -> None:
+    """What is wrong in the document itself is BAD_INPUT, and names its argument."""
+    before = await rows(clients)
+
+    told = {
+        literal: (await ask(graphql, f"mutation {{ {literal} {{ id }} }}")).json()["errors"] for literal in LITERALS
+    }
+
+    assert {literal: [error["extensions"] for error in errors] for literal, errors in told.items()} == {
+        literal: [{"code": "BAD_INPUT", "details": {"field": field}}] for literal, field in LITERALS.items()
+    }
+    assert await rows(clients) == before
+
+
+async def test_what_is_no_request_is_answered_in_json(called: httpx.AsyncClient) -> None:
+    """Whatever comes as a body, the answer is 400 and an error with a code."""
+    responses = {
+        name: await called.post("/graphql", content=body, headers={"Content-Type": JSON})
+        for name, body in NOT_A_REQUEST.items()
+    }
+
+    assert {
+        name: (
+            response.status_code,
+            response.headers["content-type"],
+            codes(response) <= {"BAD_INPUT", "GRAPHQL_INVALID"},
+        )
+        for name, response in responses.items()
+    } == dict.fromkeys(NOT_A_REQUEST, (400, JSON, True))
+
+
+async def test_a_body_that_is_not_called_json_is_refused(called: httpx.AsyncClient) -> None:
+    """A form on another site can send such types without asking: they are not read."""
+    types = ("", "text/plain", "application/x-www-form-urlencoded", "application/graphql")
+
+    responses = [
+        await called.post("/graphql", content=b'{"query": "{ __typename }"}', headers={"Content-Type": type_})
+        for type_ in types
+    ]
+
+    assert [(response.status_code, codes(response)) for response in responses] == [
+        (400, {"GRAPHQL_INVALID"}) for _ in types
+    ]
+
+
+async def test_a_form_is_no_request(called: httpx.AsyncClient) -> None:
+    """Uploads are not a thing here."""
+    response = await called.post(
+        "/graphql", files={"operations": (None, '{"query": "{ __typename }"}'), "map": (None, "{}")}
+    )
+
+    assert (response.status_code, codes(response)) == (400, {"GRAPHQL_INVALID"})
+
+
+async def test_a_query_with_variables_may_come_by_get(graphql: httpx.AsyncClient, cafe: Cafe) -> None:
+    """Reading works with GET; variables are JSON in the address."""
+    response = await graphql.get(
+        "/graphql",
+        params={"query": "query ($id: ID!) { cafe(id: $id) { name } }", "variables": f'{{"id": {cafe.id}}}'},
+    )
+
+    assert response.json() == {"data": {"cafe": {"name": cafe.name}}}
+
+
+async def test_variables_that_are_no_object_are_refused_by_get(graphql: httpx.AsyncClient) -> None:
+    """Variables in the address are checked like those in a body."""
+    variables = ("[", "[]", "42", "null x", b"\xed\xa0\x80")
+
+    responses = [
+        await graphql.get("/graphql", params={"query": "{ me { tgid } }", "variables": wrong}) for wrong in variables
+    ]
+
+    assert [(response.status_code, response.headers["content-type"]) for response in responses] == [
+        (400, JSON) for _ in variables
+    ]
+
+
+async def test_a_mutation_by_get_is_refused(graphql: httpx.AsyncClient, clients: Clients, linked: LinkRequest) -> None:
+    """A link on another site changes nothing."""
+    before = await rows(clients)
+
+    response = await graphql.get("/graphql", params={"query": "mutation { unlink(cafeId: 1) { id } }"})
+
+    assert (response.is_client_error, codes(response)) == (True, {"GRAPHQL_INVALID"})
+    assert await rows(clients) == before
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_subscription_needs_a_stream(graphql: httpx.AsyncClient, method: str) -> None:
+    """What is no single answer is not given as one."""
+    query = "subscription { linkRequestUpdates { id } }"
+    request = {"params": {"query": query}} if method == "GET" else {"json": {"query": query}}
+
+    response = await graphql.request(method, "/graphql", **request)  # type: ignore[arg-type]
+
+    assert (response.status_code, codes(response)) == (400, {"GRAPHQL_INVALID"})
+
+
+async def test_other_methods_are_not_allowed(called: httpx.AsyncClient) -> None:
+    """405 names the methods that there are."""
+    responses = [await called.request(method, "/graphql") for method in ("PUT", "PATCH", "DELETE")]
+
+    assert [(response.status_code, response.headers["allow"], codes(response)) for response in responses] == [
+        (405, "GET, POST", {"GRAPHQL_INVALID"})
+    ] * 3
+
+
+async def test_a_document_may_hold_several_operations(graphql: httpx.AsyncClient) -> None:
+    """The operation's name says which is meant."""
+    response = await ask(graphql, "query A { me { tgid } } query B { me { name } }", operationName="B")
+
+    assert response.json() == {"data": {"me": {"name": "Maria"}}}
+
+
+async def test_one_of_several_operations_is_not_guessed(graphql: httpx.AsyncClient) -> None:
+    """Without a name it is not known which is meant (GraphQL, section 6.1)."""
+    response = await ask(graphql, "query A { me { tgid } } query B { me { name } }")
+
+    assert codes(response) == {"GRAPHQL_INVALID"}
+
+
+async def test_fields_beside_one_that_fails_share_its_fate(graphql: httpx.AsyncClient) -> None:
+    """Root fields are never null: the answer is whole or not at all, and says which field it was."""
+    response = await ask(graphql, "{ a: me { tgid } b: cafe(id: 999) { id } }")
+
+    assert response.json()["data"] is None
+    assert [error["path"] for error in response.json()["errors"]] == [["b"]]
+
+
+async def test_fields_side_by_side_are_resolved_together(graphql: httpx.AsyncClient, cafe: Cafe) -> None:
+    """Fields of one operation run at the same time, and do not disturb each other."""
+    fields = " ".join(f"a{n}: cafe(id: {cafe.id}) {{ name }} b{n}: me {{ name }}" for n in range(20))
+
+    response = await ask(graphql, f"{{ {fields} }}")
+
+    assert len(response.json()["data"]) == 40
+
+
+async def test_a_request_shows_its_cafe(graphql: httpx.AsyncClient, linked: LinkRequest) -> None:
+    """In GraphQL a request leads to its cafe, with its chat for managers."""
+    response = await ask(graphql, "{ linkRequests { nodes { cafe { name tgChatId } } } }")
+
+    assert response.json()["data"]["linkRequests"]["nodes"] == [
+        {"cafe": {"name": linked.cafe.name, "tgChatId": linked.tg_chat_id}}
+    ]
+
+
+async def test_a_connection_tells_where_it_is(graphql: httpx.AsyncClient, linked: LinkRequest) -> None:
+    """Relay's page information: the ends of this page, and whether there is more on either side."""
+    response = await ask(
+        graphql,
+        "{ cafes { edges { cursor node { id } } nodes { id }"
+        " pageInfo { startCursor endCursor hasNextPage hasPreviousPage } } }",
+    )
+
+    cafes = response.json()["data"]["cafes"]
+    [edge] = cafes["edges"]
+    assert [edge["node"]] == cafes["nodes"]
+    assert cafes["pageInfo"] == {
+        "startCursor": edge["cursor"],
+        "endCursor": edge["cursor"],
+        "hasNextPage": False,
+        "hasPreviousPage": False,
+    }
+
+
+async def test_introspection_can_be_switched_off(settings: Settings, people: None) -> None:
+    """The setting reaches the endpoint."""
+    async with calling_api(settings.model_copy(update={"graphql_introspection": False})) as api:
+        response = await ask(api, "{ __schema { queryType { name } } }")
+
+    assert codes(response) == {"GRAPHQL_INVALID"}
