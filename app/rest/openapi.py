@@ -1,0 +1,195 @@
+"""`openapi.json`, from the table of routes and the schema's types: nothing in it is written twice.
+
+https://spec.openapis.org/oas/v3.1.0
+"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from graphql import (
+    GraphQLEnumType,
+    GraphQLList,
+    GraphQLNamedType,
+    GraphQLNonNull,
+    GraphQLOutputType,
+    GraphQLType,
+    SelectionSetNode,
+    get_named_type,
+    value_from_ast_untyped,
+)
+
+from app.auth import PUBLIC
+from app.models.users import TELEGRAM_ID_MAX
+from app.rest.problem import CODES, PROBLEM_JSON
+from app.rest.routes import PREFIX, ROUTES, Route
+from app.rest.stored import StoredOperation, Variable, load
+from app.schema import Schema
+from app.schema.operations import operation_of
+
+SCALARS: Mapping[str, dict[str, Any]] = {
+    "ID": {"type": "string"},
+    "String": {"type": "string"},
+    "Int": {"type": "integer", "format": "int32"},
+    "Float": {"type": "number"},
+    "Boolean": {"type": "boolean"},
+    "DateTime": {"type": "string", "format": "date-time"},
+    "TelegramId": {
+        "type": "integer",
+        "format": "int64",
+        "minimum": -TELEGRAM_ID_MAX,
+        "maximum": TELEGRAM_ID_MAX,
+        "not": {"const": 0},
+    },
+}
+
+PROBLEM: Mapping[str, Any] = {
+    "type": "object",
+    "description": "What went wrong (RFC 9457). Programs look at `code`.",
+    "required": ["type", "title", "status", "detail", "code"],
+    "properties": {
+        "type": {"type": "string", "format": "uri"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "code": {"type": "string", "enum": sorted(CODES)},
+        "errors": {
+            "type": "array",
+            "description": "For BAD_INPUT: what is wrong with which field.",
+            "items": {
+                "type": "object",
+                "required": ["field", "detail"],
+                "properties": {"field": {"type": "string"}, "detail": {"type": "string"}},
+            },
+        },
+        "details": {"type": "object", "description": "What else a program may want to know."},
+        "request_id": {"type": "string"},
+    },
+}
+
+
+def create_openapi(schema: Schema, version: str) -> dict[str, Any]:
+    """Describe every route of the table."""
+    core = schema._schema  # noqa: SLF001 Strawberry gives no other way to graphql-core's schema
+    operations = load(core)
+    paths: dict[str, dict[str, Any]] = {}
+    for route in ROUTES:
+        paths.setdefault(PREFIX + route.path, {})[route.method.lower()] = _operation(route, operations[route.operation])
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Lunchbot",
+            "version": version,
+            "description": "Every operation is the GraphQL operation of the same purpose: same rights, same rules, "
+            "same error codes.",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": {"Problem": PROBLEM},
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+        },
+    }
+
+
+def _operation(route: Route, operation: StoredOperation) -> dict[str, Any]:
+    function = operation_of(operation.field)
+    summary = (function.__doc__ or "").partition("\n")[0]
+    in_path = [name for name in operation.variables if f"{{{name}}}" in route.path]
+    others = [variable for name, variable in operation.variables.items() if name not in in_path]
+    has_body = route.method in {"POST", "PUT", "PATCH"} and bool(others)
+    described: dict[str, Any] = {
+        "operationId": operation.name[0].lower() + operation.name[1:],
+        "tags": [route.tag],
+        "summary": summary,
+        "parameters": [_parameter(operation.variables[name], "path") for name in in_path]
+        + ([] if has_body else [_parameter(variable, "query") for variable in others]),
+        "responses": {
+            str(route.status): _success(route, operation),
+            "default": {
+                "description": "Anything else.",
+                "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            },
+        },
+    }
+    if has_body:
+        described["requestBody"] = _body(others)
+    if function.allowed is not PUBLIC:
+        described["security"] = [{"bearer": []}]
+    return {name: value for name, value in described.items() if value not in ("", [])}
+
+
+def _parameter(variable: Variable, place: str) -> dict[str, Any]:
+    required = place == "path" or (_is_required(variable))
+    return {"name": variable.name, "in": place, "required": required, "schema": _input(variable)}
+
+
+def _body(variables: list[Variable]) -> dict[str, Any]:
+    required = [variable.name for variable in variables if _is_required(variable)]
+    schema = {
+        "type": "object",
+        "properties": {variable.name: _input(variable) for variable in variables},
+        "additionalProperties": False,
+    }
+    if required:
+        schema["required"] = required
+    return {"required": bool(required), "content": {"application/json": {"schema": schema}}}
+
+
+def _is_required(variable: Variable) -> bool:
+    return isinstance(variable.type, GraphQLNonNull) and variable.definition.default_value is None
+
+
+def _input(variable: Variable) -> dict[str, Any]:
+    schema = _type(variable.type, nullable=False)
+    if variable.definition.default_value is not None:
+        schema["default"] = value_from_ast_untyped(variable.definition.default_value)
+    return schema
+
+
+def _success(route: Route, operation: StoredOperation) -> dict[str, Any]:
+    if route.status == HTTPStatus.NO_CONTENT:
+        return {"description": "Done."}
+    schema = _output(operation, operation.root.selection_set, operation.field.type)
+    if operation.is_subscription:
+        return {
+            "description": "Server-Sent Events. Each event's data is this object as JSON; an event `error` carries a "
+            "problem, and is the last.",
+            "content": {"text/event-stream": {"schema": schema}},
+        }
+    return {"description": "Done.", "content": {"application/json": {"schema": schema}}}
+
+
+def _output(
+    operation: StoredOperation, selections: SelectionSetNode | None, type_: GraphQLOutputType
+) -> dict[str, Any]:
+    if selections is None:
+        return _type(type_, nullable=True)
+    if isinstance(type_, GraphQLNonNull):
+        return _output(operation, selections, type_.of_type)
+    if isinstance(type_, GraphQLList):
+        return {"type": "array", "items": _output(operation, selections, type_.of_type)}
+    properties = {
+        name: _described(_output(operation, node.selection_set, field.type), field.description)
+        for name, node, field in operation.fields_of(selections, type_)
+    }
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _described(schema: dict[str, Any], description: str | None) -> dict[str, Any]:
+    return schema | {"description": description} if description else schema
+
+
+def _type(type_: GraphQLType, *, nullable: bool) -> dict[str, Any]:
+    if isinstance(type_, GraphQLNonNull):
+        return _type(type_.of_type, nullable=False)
+    if isinstance(type_, GraphQLList):
+        schema: dict[str, Any] = {"type": "array", "items": _type(type_.of_type, nullable=True)}
+    else:
+        schema = _named(get_named_type(type_))
+    return schema | {"type": [schema["type"], "null"]} if nullable else schema
+
+
+def _named(type_: GraphQLNamedType) -> dict[str, Any]:
+    if isinstance(type_, GraphQLEnumType):
+        return {"type": "string", "enum": [name.lower() for name in type_.values]}
+    return dict(SCALARS[type_.name])

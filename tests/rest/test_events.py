@@ -1,0 +1,225 @@
+"""Server-Sent Events, of REST and of GraphQL: https://html.spec.whatwg.org/multipage/server-sent-events.html."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+
+from app.clients import Clients
+from app.context import Context
+from app.events.live import QUEUE_EVENTS
+from app.events.messages import LinkRequestEvent
+from app.models import LinkRequest
+from app.resolvers import links
+from app.settings import Settings
+from tests.doors import CHAT, Served, serving_api
+from tests.events.conftest import relaying
+from tests.servers import DEADLINE_S
+
+EVENTS = "/api/v1/cafe-requests/events"
+UPDATES = "subscription { linkRequestUpdates { id } }"
+EVENT_STREAM = "text/event-stream"
+
+
+@dataclass
+class Event:
+    """One event of a stream."""
+
+    type: str
+    data: Any
+
+
+class Stream:
+    """What a response brings, one event at a time."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.response = response
+        self._lines = response.aiter_lines()
+
+    async def next(self, within_s: float = DEADLINE_S) -> Event | None:
+        """Wait for the next event; None if there are no more. Comments are left out."""
+        fields: dict[str, str] = {}
+        async with asyncio.timeout(within_s):
+            async for line in self._lines:
+                if line.startswith(":"):
+                    continue
+                if not line and fields:
+                    return Event(fields.get("event", "message"), json.loads(fields.get("data") or "null"))
+                name, _, value = line.partition(": ")
+                if name:
+                    fields[name] = value
+        return None
+
+
+@asynccontextmanager
+async def streaming(
+    served: Served, token: str | None, path: str = EVENTS, query: str | None = None
+) -> AsyncIterator[Stream]:
+    """Open REST's stream, or GraphQL's if there is a `query`."""
+    headers = {"Accept": EVENT_STREAM} | ({} if token is None else {"Authorization": f"Bearer {token}"})
+    method, body = ("GET", None) if query is None else ("POST", {"query": query})
+    async with (
+        httpx.AsyncClient(base_url=served.address) as client,
+        client.stream(method, path, json=body, headers=headers) as response,
+    ):
+        yield Stream(response)
+
+
+async def test_an_event_comes_in_rests_shape(served: Served, manager_token: str, event: LinkRequestEvent) -> None:
+    """What happens is told as REST tells a link request."""
+    async with streaming(served, manager_token) as stream:
+        served.happen(event)
+        told = await stream.next()
+
+    assert stream.response.headers["content-type"].startswith(EVENT_STREAM)
+    assert told == Event(
+        "message",
+        {
+            "id": str(event.id),
+            "cafe_id": str(event.cafe_id),
+            "cafe_name": event.cafe_name,
+            "tg_chat_id": CHAT,
+            "tg_username": "kitchen",
+            "status": "pending",
+            "reason": None,
+            "created_at": event.created_at.isoformat(),
+            "processed_at": None,
+            "processed_by": None,
+        },
+    )
+
+
+async def test_a_stream_that_has_begun_misses_nothing(
+    served: Served, manager_token: str, event: LinkRequestEvent
+) -> None:
+    """When the answer's head is there, somebody listens already."""
+    async with streaming(served, manager_token):
+        assert len(served.live.subscriptions) == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "heard"), [("status=approved", [2, 4]), ("cafe_id=7", [3, 4]), ("status=approved&cafe_id=7", [4])]
+)
+async def test_a_stream_has_what_it_is_asked_for(
+    served: Served, manager_token: str, event: LinkRequestEvent, query: str, heard: list[int]
+) -> None:
+    """The filters are those of the list; events come in order."""
+    async with streaming(served, manager_token, f"{EVENTS}?{query}") as stream:
+        for number, cafe_id, status in [(1, 1, "pending"), (2, 1, "approved"), (3, 7, "rejected"), (4, 7, "approved")]:
+            served.happen(
+                event.model_validate(event.model_dump() | {"id": number, "cafe_id": cafe_id, "status": status})
+            )
+        told = [await stream.next() for _ in heard]
+
+    assert [found and found.data["id"] for found in told] == [str(number) for number in heard]
+
+
+@pytest.mark.parametrize(
+    ("query", "token", "status", "code"),
+    [
+        ("", None, 401, "UNAUTHENTICATED"),
+        ("", "garbage", 401, "UNAUTHENTICATED"),
+        ("", "user", 403, "FORBIDDEN"),
+        ("?status=nonsense", "manager", 400, "BAD_INPUT"),
+        ("?cafe_id=x", "manager", 400, "BAD_INPUT"),
+        ("?limit=1", "manager", 400, "BAD_INPUT"),
+    ],
+)
+async def test_a_stream_that_is_refused_is_a_problem(
+    served: Served, manager_token: str, user_token: str, query: str, token: str | None, status: int, code: str
+) -> None:
+    """What is wrong is told as everywhere, and not as an event."""
+    given = {"manager": manager_token, "user": user_token}.get(token or "", token)
+    async with streaming(served, given, EVENTS + query) as stream:
+        await stream.response.aread()
+
+    assert (stream.response.status_code, stream.response.json()["code"]) == (status, code)
+    assert stream.response.headers["content-type"] == "application/problem+json"
+
+
+async def test_nobody_listens_when_the_client_has_gone(served: Served, manager_token: str) -> None:
+    """A stream ends with its connection."""
+    async with streaming(served, manager_token):
+        await served.listened_to()
+
+    await served.listened_to(0)
+
+
+async def test_a_stream_that_falls_behind_ends_with_a_problem(
+    served: Served, manager_token: str, event: LinkRequestEvent
+) -> None:
+    """Events that did fit come, then one that says why there are no more."""
+    async with streaming(served, manager_token) as stream:
+        served.happen(*([event] * (QUEUE_EVENTS + 1)))
+        told = [await stream.next() for _ in range(QUEUE_EVENTS + 1)]
+        end = await stream.next()
+
+    assert {found.type for found in told[:-1] if found} == {"message"}
+    assert told[-1] is not None
+    assert (told[-1].type, told[-1].data["code"]) == ("error", "SLOW_CONSUMER")
+    assert end is None
+
+
+async def test_asking_for_the_head_ends(served: Served, manager_token: str) -> None:
+    """HEAD of a stream has no body to wait for, and nobody listens for it."""
+    async with httpx.AsyncClient(base_url=served.address) as client:
+        response = await client.head(EVENTS, headers={"Authorization": f"Bearer {manager_token}"})
+
+        assert response.status_code in {200, 405}
+        await served.listened_to(0, within_s=2)
+
+
+async def test_graphql_streams_too(served: Served, manager_token: str, event: LinkRequestEvent) -> None:
+    """A subscription by POST, for who accepts an event stream."""
+    async with streaming(served, manager_token, "/graphql", UPDATES) as stream:
+        await served.listened_to()
+        served.happen(event)
+
+        assert await stream.next() == Event("next", {"data": {"linkRequestUpdates": {"id": str(event.id)}}})
+
+
+@pytest.mark.parametrize(("token", "code"), [(None, "UNAUTHENTICATED"), ("user", "FORBIDDEN")])
+async def test_graphqls_stream_says_why_it_is_refused(
+    served: Served, user_token: str, token: str | None, code: str
+) -> None:
+    """There the protocol has the error as an event, and then the end."""
+    async with streaming(served, user_token if token else None, "/graphql", UPDATES) as stream:
+        refused, complete = await stream.next(), await stream.next()
+
+    assert refused is not None
+    assert [error["extensions"]["code"] for error in refused.data["errors"]] == [code]
+    assert complete is not None
+    assert complete.type == "complete"
+
+
+async def test_a_query_may_be_streamed(served: Served, manager_token: str) -> None:
+    """A query over a stream has one result, and then the end."""
+    async with streaming(served, manager_token, "/graphql", "{ __typename }") as stream:
+        events = [await stream.next(), await stream.next()]
+
+    assert [event and event.type for event in events] == ["next", "complete"]
+
+
+async def test_what_a_manager_does_is_told_through_kafka(
+    kafka_settings: Settings, kafka_clients: Clients, manager: Context, manager_token: str, pending: LinkRequest
+) -> None:
+    """From a decision through outbox and Kafka to whoever listens, at either door."""
+    approved = "subscription { linkRequestUpdates(status: APPROVED) { id } }"
+    async with (
+        serving_api(kafka_settings) as served,
+        relaying(kafka_clients),
+        streaming(served, manager_token, f"{EVENTS}?status=approved") as rest,
+        streaming(served, manager_token, "/graphql", approved) as graphql,
+    ):
+        await served.listened_to(2)
+        await links.approve(manager, pending.id)
+        told = [await rest.next(), await graphql.next()]
+
+    assert told[0] is not None
+    assert told[0].data["id"] == str(pending.id)
+    assert told[1] == Event("next", {"data": {"linkRequestUpdates": {"id": str(pending.id)}}})

@@ -1,0 +1,220 @@
+"""`openapi.json`: OpenAPI 3.1 in structure, complete, and true."""
+
+import re
+from importlib.metadata import version
+from typing import Any
+
+import httpx
+import pytest
+
+from app.clients import Clients
+from app.context import Context
+from app.models import LinkRequest
+from app.resolvers import links
+from app.rest.openapi import create_openapi
+from app.rest.problem import CODES, PROBLEM_JSON
+from app.rest.routes import PREFIX, ROUTES, Route
+from app.rest.stored import load
+from app.schema import create_schema
+from tests.conftest import add_cafe
+from tests.doors import OTHER_CHAT
+
+OPENAPI = create_openapi(create_schema(), version("lunch-bot"))
+
+TYPES = {"string", "integer", "number", "boolean", "object", "array", "null"}
+
+PYTHON_TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "object": (dict,),
+    "array": (list,),
+    "null": (type(None),),
+}
+
+
+ANYTHING = {"type": sorted(TYPES)}
+
+
+@pytest.fixture
+async def two_requests(clients: Clients, anybody: Context, linked: LinkRequest) -> None:
+    """Cafe 1 is linked by request 1; request 2, for cafe 2, is pending."""
+    other = await add_cafe(clients, "Green Fork")
+    await links.link_request(anybody, other.id, OTHER_CHAT)
+
+
+def operations() -> list[tuple[str, str, dict[str, Any]]]:
+    return [(method, path, found) for path, item in OPENAPI["paths"].items() for method, found in item.items()]
+
+
+def schemas(node: Any) -> list[dict[str, Any]]:
+    """Every schema in a part of the document, those inside others included."""
+    if isinstance(node, list):
+        return [found for item in node for found in schemas(item)]
+    if not isinstance(node, dict):
+        return []
+    below = [found for name, value in node.items() if name != "schema" for found in schemas(value)]
+    return below + (_schema(node["schema"]) if "schema" in node else [])
+
+
+def _schema(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    inner = [*schema.get("properties", {}).values(), *([schema["items"]] if "items" in schema else [])]
+    return [schema, *(found for child in inner for found in _schema(child))]
+
+
+def misfits(schema: dict[str, Any], value: Any, place: str = "$") -> list[str]:
+    """Say where `value` is not as `schema` has it, for as much of JSON Schema as our document uses."""
+    allowed = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    if not any(isinstance(value, PYTHON_TYPES[name]) for name in allowed) or (
+        isinstance(value, bool) and "boolean" not in allowed
+    ):
+        return [f"{place}: {value!r} is not {allowed}"]
+    if "enum" in schema and value not in schema["enum"]:
+        return [f"{place}: {value!r} is not in {schema['enum']}"]
+    if isinstance(value, dict):
+        properties = schema.get("properties", dict.fromkeys(value, ANYTHING))
+        unknown = [f"{place}: {name} is not described" for name in value.keys() - properties.keys()]
+        missing = [f"{place}: {name} is missing" for name in set(schema.get("required", ())) - value.keys()]
+        below = [
+            problem
+            for name in value.keys() & properties.keys()
+            for problem in misfits(properties[name], value[name], f"{place}.{name}")
+        ]
+        return unknown + missing + below
+    if isinstance(value, list):
+        return [problem for item in value for problem in misfits(schema["items"], item, f"{place}[]")]
+    return []
+
+
+def described(method: str, path: str, status: str) -> dict[str, Any]:
+    [content] = OPENAPI["paths"][PREFIX + path][method]["responses"][status]["content"].values()
+    schema: dict[str, Any] = content["schema"]
+    return schema
+
+
+async def test_it_is_served(called: httpx.AsyncClient) -> None:
+    """Anybody may read what there is."""
+    assert (await called.get(f"{PREFIX}/openapi.json")).json() == OPENAPI
+
+
+def test_it_is_an_openapi_document() -> None:
+    """The members that the specification requires are there."""
+    assert re.fullmatch(r"3\.1\.\d+", OPENAPI["openapi"])
+    assert {"title", "version"} <= OPENAPI["info"].keys()
+    assert all(path.startswith("/") for path in OPENAPI["paths"])
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+def test_every_route_is_in_it(route: Route) -> None:
+    """No route is left out, and each says what it answers when all goes well."""
+    assert str(route.status) in OPENAPI["paths"][PREFIX + route.path][route.method.lower()]["responses"]
+
+
+def test_nothing_else_is_in_it() -> None:
+    """What is described is there."""
+    assert {(method.upper(), path) for method, path, _ in operations()} == {
+        (route.method, PREFIX + route.path) for route in ROUTES
+    }
+
+
+def test_operations_have_ids_of_their_own() -> None:
+    """Generated clients name their functions by them."""
+    ids = [operation["operationId"] for _, _, operation in operations()]
+
+    assert len(set(ids)) == len(ids)
+
+
+def test_paths_and_parameters_fit() -> None:
+    """Each variable of a path is a required parameter, and there are no others in paths; no parameter is there twice."""
+    for method, path, operation in operations():
+        parameters = operation.get("parameters", [])
+        in_path = {parameter["name"] for parameter in parameters if parameter["in"] == "path" and parameter["required"]}
+        assert in_path == set(re.findall(r"{(\w+)}", path)), (method, path)
+        assert len({(parameter["name"], parameter["in"]) for parameter in parameters}) == len(parameters)
+
+
+def test_every_answer_is_described() -> None:
+    """Each answer has a description, and what goes wrong is a problem."""
+    for method, path, operation in operations():
+        assert all(response["description"] for response in operation["responses"].values()), (method, path)
+        assert PROBLEM_JSON in operation["responses"]["default"]["content"], (method, path)
+
+
+def test_references_lead_somewhere() -> None:
+    """What is referred to is there."""
+    for schema in schemas(OPENAPI["paths"]):
+        for part in schema.get("$ref", "#").split("/")[1:]:
+            assert part in {"components", "schemas", *OPENAPI["components"]["schemas"]}
+
+
+def test_types_are_those_of_json() -> None:
+    """Each schema has a type that JSON Schema knows, and a null among its values where it may be null."""
+    for schema in schemas(OPENAPI["paths"]):
+        types = schema["type"] if isinstance(schema.get("type"), list) else [schema.get("type", "object")]
+        assert set(types) <= TYPES
+        assert "null" not in types or None in schema.get("enum", [None])
+
+
+def test_what_a_manager_may_do_needs_a_token() -> None:
+    """Every operation but asking for a link names the scheme."""
+    public = {operation["operationId"] for _, _, operation in operations() if "security" not in operation}
+
+    assert public == {"linkRequest"}
+    assert OPENAPI["components"]["securitySchemes"]["bearer"]["type"] == "http"
+
+
+def test_codes_are_listed() -> None:
+    """A client may know every code."""
+    assert set(OPENAPI["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]) == set(CODES)
+
+
+def test_enumerations_are_lower_case() -> None:
+    """As in the answers."""
+    values = {value for schema in schemas(OPENAPI["paths"]) for value in schema.get("enum", [])}
+
+    assert {"pending", "manager", "en"} <= values
+    assert all(value.islower() for value in values)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "route", "body"),
+    [
+        ("get", "/users/me", None, None),
+        ("get", "/cafes", None, None),
+        ("get", "/cafes/1", "/cafes/{cafe_id}", None),
+        ("get", "/cafe-requests", None, None),
+        ("post", "/cafe-requests/2/approve", "/cafe-requests/{request_id}/approve", None),
+        ("post", "/cafe-requests/2/reject", "/cafe-requests/{request_id}/reject", {"reason": "No"}),
+        ("patch", "/cafes/1/notifications", "/cafes/{cafe_id}/notifications", {"enabled": False}),
+        ("post", "/cafes/2/link-request", "/cafes/{cafe_id}/link-request", {"tg_chat_id": -1003}),
+    ],
+)
+async def test_answers_are_as_described(
+    called: httpx.AsyncClient,
+    manager_token: str,
+    two_requests: None,
+    method: str,
+    path: str,
+    route: str | None,
+    body: dict[str, Any] | None,
+) -> None:
+    """What comes fits the document: nothing more, nothing less, of no other type."""
+    response = await called.request(
+        method, PREFIX + path, json=body, headers={"Authorization": f"Bearer {manager_token}"}
+    )
+
+    schema = described(method, route or path, str(response.status_code))
+    assert misfits(schema, response.json()) == []
+
+
+async def test_problems_are_as_described(called: httpx.AsyncClient) -> None:
+    """So do problems."""
+    bodies = [(await called.get(PREFIX + path)).json() for path in ("/users/me", "/cafes?nonsense=1", "/nope")]
+
+    assert [misfits(OPENAPI["components"]["schemas"]["Problem"], body) for body in bodies] == [[], [], []]
+
+
+def test_the_table_fits_the_stored_operations() -> None:
+    """Every stored operation has a route, and every route an operation."""
+    assert set(load(create_schema()._schema)) == {route.operation for route in ROUTES}

@@ -1,0 +1,118 @@
+"""Problem documents (RFC 9457)."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from app import errors
+from app.errors import LunchbotError, SlowConsumer
+from app.models import LinkRequest
+from app.rest.problem import CODES, PROBLEM_JSON, problem
+
+STATUS = {
+    "UNAUTHENTICATED": 401,
+    "FORBIDDEN": 403,
+    "NOT_FOUND": 404,
+    "BAD_INPUT": 400,
+    "GRAPHQL_INVALID": 400,
+    "CAFE_ALREADY_LINKED": 409,
+    "CHAT_ALREADY_LINKED": 409,
+    "CAFE_NOT_LINKED": 409,
+    "LINK_REQUEST_PROCESSED": 409,
+    "ALREADY_EXISTS": 409,
+    "RATE_LIMITED": 429,
+    "SERVICE_UNAVAILABLE": 503,
+    "INTERNAL": 500,
+}
+"""The contract's table. SLOW_CONSUMER only ever ends a stream."""
+
+
+KINDS = [
+    kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, LunchbotError) and hasattr(kind, "code") and kind is not SlowConsumer
+]
+
+
+@pytest.fixture
+def rest(called: httpx.AsyncClient, manager_token: str) -> httpx.AsyncClient:
+    called.headers["Authorization"] = f"Bearer {manager_token}"
+    return called
+
+
+async def test_a_problem_says_what_went_wrong(rest: httpx.AsyncClient) -> None:
+    """A problem has the members of the standard, its code, what there is to say, and the request's id."""
+    response = await rest.get("/api/v1/cafes/999")
+
+    assert (response.status_code, response.headers["content-type"]) == (404, PROBLEM_JSON)
+    assert response.json() == {
+        "type": "urn:lunch-bot:error:not-found",
+        "title": "There is no such thing.",
+        "status": 404,
+        "detail": "There is no cafe 999.",
+        "code": "NOT_FOUND",
+        "details": {"resource": "cafe", "id": "999"},
+        "request_id": response.headers["x-request-id"],
+    }
+
+
+WRONG: tuple[tuple[str, str, dict[str, Any] | None, str], ...] = (
+    ("GET", "/cafe-requests?limit=0", None, "limit"),
+    ("GET", "/cafe-requests?limit=101", None, "limit"),
+    ("GET", "/cafe-requests?limit=x", None, "limit"),
+    ("GET", "/cafe-requests?skip=-1", None, "skip"),
+    ("GET", "/cafe-requests?after=x", None, "after"),
+    ("GET", "/cafe-requests?status=x", None, "status"),
+    ("GET", "/cafe-requests?cafe_id=x", None, "cafe_id"),
+    ("GET", "/cafes/x", None, "cafe_id"),
+    ("POST", "/cafe-requests/x/approve", None, "request_id"),
+    ("POST", "/cafes/x/link-request", {"tg_chat_id": 1}, "cafe_id"),
+    ("POST", "/cafes/1/link-request", {"tg_chat_id": 0}, "tg_chat_id"),
+    ("POST", "/cafes/1/link-request", {}, "tg_chat_id"),
+    ("POST", "/cafes/1/link-request", {"tg_chat_id": 1, "tg_username": "\0"}, "tg_username"),
+    ("PATCH", "/cafes/1/notifications", {}, "enabled"),
+)
+"""Method, path and body, and the field that is wrong in them."""
+
+
+async def test_a_problem_speaks_of_rests_own_names(rest: httpx.AsyncClient, linked: LinkRequest) -> None:
+    """A field has the name that REST gives it, in the list and in the sentence; GraphQL's names appear nowhere."""
+    for method, path, body, field in WRONG:
+        told = (await rest.request(method, f"/api/v1{path}", json=body)).json()
+
+        [error] = told["errors"]
+        assert (error["field"], told["detail"]) == (field, f"{field}: {error['detail']}"), path
+        assert "$" not in error["detail"], path
+        assert not error["detail"].startswith(field), path
+
+
+async def test_a_problem_names_every_field(rest: httpx.AsyncClient) -> None:
+    """What is wrong in two places is told in one answer."""
+    response = await rest.get("/api/v1/cafe-requests?status=x&limit=y")
+
+    assert {error["field"] for error in response.json()["errors"]} == {"status", "limit"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_failure_has_its_status(kind: type[LunchbotError]) -> None:
+    """Codes and statuses are those of the contract."""
+    assert kind.status == STATUS[kind.code]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_failure_says_when_it_happens(kind: type[LunchbotError]) -> None:
+    """A problem's title is a sentence for the caller."""
+    title = (kind.__doc__ or "").partition("\n")[0]
+
+    assert title.endswith(".")
+
+
+def test_every_code_of_the_contract_is_known() -> None:
+    """Nothing of the table is missing."""
+    assert set(CODES) == set(STATUS) | {"SLOW_CONSUMER"}
+
+
+def test_a_problem_without_a_request_has_no_id() -> None:
+    """Outside of a request there is no id to tell."""
+    assert b"request_id" not in bytes(problem(SlowConsumer()).body)
