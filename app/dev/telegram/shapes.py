@@ -1,0 +1,121 @@
+"""What goes into the control API and what comes out of it."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.dev.telegram.calls import Json
+from app.dev.telegram.chats import Chat, ChatType, Content, Membership, Message, Person, Press
+
+STRANGER = Person(5_300_700_900, "Alex", "alex_at_lunch")
+"""Who acts in a group when the request does not say who does."""
+
+MAX_ID = 2**52
+"""Telegram's ids have at most 52 significant bits (https://core.telegram.org/bots/api#chat)."""
+
+type Name = Annotated[str, Field(min_length=1, max_length=255)]
+type Username = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{3,32}$")]
+
+
+class _Input(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Sender(_Input):
+    """A person, as a request names them."""
+
+    id: int = Field(gt=0, lt=MAX_ID)
+    first_name: Name = STRANGER.first_name
+    username: Username | None = None
+    language_code: str = "en"
+
+    def person(self) -> Person:
+        """The person that is meant."""
+        return Person(self.id, self.first_name, self.username, self.language_code)
+
+
+class NewChat(_Input):
+    """A chat to be made."""
+
+    id: int | None = Field(default=None, gt=-MAX_ID, lt=MAX_ID)
+    type: ChatType = "private"
+    title: Name = "Lunch group"
+    first_name: Name = STRANGER.first_name
+    username: Username | None = None
+    language_code: str = "en"
+    status: Membership = "member"
+    """Where the bot stands at first: `left` makes a group that it can be added to."""
+
+
+class _Action(_Input):
+    sender: Sender | None = Field(default=None, alias="from")
+
+
+class NewMessage(_Action):
+    """What somebody writes."""
+
+    text: str
+
+
+class ButtonPress(_Action):
+    """Which button somebody presses."""
+
+    message_id: int
+    callback_data: str
+
+
+class MembershipChange(_Action):
+    """What becomes of the bot in the chat."""
+
+    status: Membership
+
+
+def chat_json(chat: Chat) -> Json:
+    """A chat, with what was written last."""
+    messages = list(chat.messages.values())
+    return {
+        "id": chat.id,
+        "type": chat.type,
+        "title": chat.title if chat.person is None else None,
+        "first_name": chat.person.first_name if chat.person else None,
+        "username": chat.person.username if chat.person else chat.username,
+        "language_code": chat.person.language_code if chat.person else None,
+        "status": chat.membership,
+        "message_count": len(messages),
+        "last_message": message_json(messages[-1]) if messages else None,
+    }
+
+
+def message_json(message: Message) -> Json:
+    """A message, with its earlier versions and what was pressed under it."""
+    return {
+        "message_id": message.id,
+        "direction": "from_bot" if message.is_from_bot else "to_bot",
+        "from": message.sender,
+        "date": message.date,
+        "edit_date": message.edit_date,
+        "reply_to_message_id": message.reply_to.id if message.reply_to else None,
+        "edits": [content_json(content) for content in message.edits],
+        "presses": [press_json(press) for press in message.presses],
+    } | content_json(message.content)
+
+
+def content_json(content: Content) -> Json:
+    """One version of a message."""
+    return {
+        "text": content.text,
+        "original_text": content.original,
+        "parse_mode": content.parse_mode or None,
+        "entities": content.entities,
+        "buttons": (content.keyboard or {}).get("inline_keyboard", []),
+    }
+
+
+def press_json(press: Press) -> Json:
+    """A press of a button; `answer` is None until the bot has answered."""
+    return {
+        "callback_query_id": press.id,
+        "callback_data": press.callback_data,
+        "from": press.sender,
+        "answer": press.answer,
+    }

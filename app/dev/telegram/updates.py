@@ -1,0 +1,152 @@
+"""The way of updates to the bot: the queue behind getUpdates, or the webhook that takes its place."""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from dataclasses import dataclass
+
+import aiohttp
+
+from app.dev.telegram.calls import BotApiError, Json
+
+LONGEST_POLL_S = 50
+"""What the real service cuts a longer `timeout` of getUpdates down to."""
+
+BETWEEN_POLLS_S = 5
+"""A bot that polls comes back at once; one that has not by then is taken to have stopped."""
+
+WEBHOOK_TIMEOUT_S = 10
+WEBHOOK_RETRY_S = 1
+"""The real service waits longer and longer; somebody who restarts the bot at their desk does not want to."""
+
+UNASKED_UPDATES = {"chat_member", "message_reaction", "message_reaction_count"}
+"""Left out unless `allowed_updates` names them (https://core.telegram.org/bots/api#getupdates)."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Webhook:
+    """Where updates are sent, and how that went."""
+
+    url: str
+    secret_token: str
+    last_error_date: int | None = None
+    last_error_message: str = ""
+
+
+@dataclass(eq=False)
+class _Poll:
+    timeout: asyncio.Timeout
+    is_terminated: bool = False
+
+
+class UpdateQueue:
+    """Updates in the order of their ids, kept until the bot has confirmed them."""
+
+    def __init__(self) -> None:
+        self.allowed: list[str] = []
+        self.webhook: Webhook | None = None
+        self._pending: deque[Json] = deque()
+        self._next_id = 100_000_001
+        self._arrived = asyncio.Event()
+        self._poll: _Poll | None = None
+        self._polled_at: float | None = None
+        self._delivery: asyncio.Task[None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    @property
+    def is_polled(self) -> bool:
+        """Whether a getUpdates is waiting just now."""
+        return self._poll is not None
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether somebody fetches the updates: by polling, also when between two polls, or by a webhook."""
+        has_just_polled = self._polled_at is not None and time.monotonic() - self._polled_at < BETWEEN_POLLS_S
+        return self.is_polled or has_just_polled or self.webhook is not None
+
+    def put(self, kind: str, content: Json) -> int | None:
+        """Queue an update; its id, or None when the bot has asked not to get this kind."""
+        if kind not in self.allowed and (self.allowed or kind in UNASKED_UPDATES):
+            return None
+        update_id = self._next_id
+        self._next_id += 1
+        self._pending.append({"update_id": update_id, kind: content})
+        self._arrived.set()
+        return update_id
+
+    def confirm(self, offset: int) -> None:
+        """Forget the updates before `offset`; a negative one counts from the end."""
+        if offset < 0:
+            while len(self._pending) > -offset:
+                self._pending.popleft()
+        while offset > 0 and self._pending and self._pending[0]["update_id"] < offset:
+            self._pending.popleft()
+        if not self._pending:
+            self._arrived.clear()
+
+    def forget(self) -> None:
+        """Drop every update. Ids go on from where they are: a bot that keeps its offset misses nothing."""
+        self._pending.clear()
+        self._arrived.clear()
+
+    async def poll(self, *, offset: int, limit: int, timeout_s: int) -> list[Json]:
+        """Confirm, then wait for updates, as getUpdates does.
+
+        Raises BotApiError (409) when another poll begins meanwhile: the newer one wins.
+        """
+        self._terminate_poll()
+        self.confirm(offset)
+        poll = self._poll = _Poll(asyncio.timeout(min(timeout_s, LONGEST_POLL_S)))
+        try:
+            async with poll.timeout:
+                await self._arrived.wait()
+        except TimeoutError:
+            if poll.is_terminated:
+                reason = "terminated by other getUpdates request; make sure that only one bot instance is running"
+                raise BotApiError(409, f"Conflict: {reason}") from None
+        finally:
+            if self._poll is poll:
+                self._poll = None
+                self._polled_at = time.monotonic()
+        return list(self._pending)[:limit]
+
+    def _terminate_poll(self) -> None:
+        if self._poll is not None and not self._poll.timeout.expired():
+            self._poll.is_terminated = True
+            self._poll.timeout.reschedule(asyncio.get_running_loop().time())
+
+    def set_webhook(self, webhook: Webhook | None) -> None:
+        """Begin to send updates to a webhook, or stop."""
+        if self._delivery is not None:
+            self._delivery.cancel()
+            self._delivery = None
+        self.webhook = webhook
+        if webhook is not None:
+            self._terminate_poll()
+            self._delivery = asyncio.create_task(self._deliver(webhook))
+
+    async def _deliver(self, webhook: Webhook) -> None:
+        """Send one update after the other; the next only when the webhook has taken this one."""
+        headers = {"X-Telegram-Bot-Api-Secret-Token": webhook.secret_token} if webhook.secret_token else {}
+        timeout = aiohttp.ClientTimeout(total=WEBHOOK_TIMEOUT_S)
+        async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
+            while True:
+                await self._arrived.wait()
+                if not self._pending:
+                    continue
+                update = self._pending[0]
+                try:
+                    async with session.post(webhook.url, json=update) as response:
+                        response.raise_for_status()
+                except (aiohttp.ClientError, TimeoutError) as error:
+                    _log.warning("The webhook did not take update %d: %r", update["update_id"], error)
+                    webhook.last_error_date = int(time.time())
+                    webhook.last_error_message = str(error) or "Connection timed out"
+                    await asyncio.sleep(WEBHOOK_RETRY_S)
+                else:
+                    self.confirm(update["update_id"] + 1)
