@@ -1,0 +1,5 @@
+"""`python -m app` is `lunch-bot`."""
+
+from app.cli import main
+
+main()

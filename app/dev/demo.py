@@ -1,0 +1,209 @@
+"""The story of a link, played against the running system through its public doors."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Any
+
+import aiohttp
+
+from app.auth import issue_token
+from app.dev.seed import MANAGER_TGID
+from app.models import Role, User
+from app.settings import Settings
+
+CAFE_ID = 1
+CHAT = {"id": -1001000000001, "type": "supergroup", "title": "Basil & Thyme — kitchen"}
+COOK = {"id": 7001, "first_name": "Cleo", "username": "cleo_cooks", "language_code": "en"}
+
+STEP_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 60.0
+POLL_S = 0.05
+
+
+class StepFailed(Exception):
+    """A step of the story did not happen; the message says which, and what was seen instead."""
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where people look."""
+
+    api: str
+    telegram: str | None
+    managers_bearer: str | None = None
+
+    def shown(self) -> str:
+        lines = [
+            ("GraphiQL", f"{self.api}/graphql"),
+            ("REST docs", f"{self.api}/api/docs"),
+            *([("Telegram stand-in", self.telegram)] if self.telegram else []),
+            *(
+                [("A manager, for a day", f'{{"Authorization": "{self.managers_bearer}"}}')]
+                if self.managers_bearer
+                else []
+            ),
+        ]
+        return "\n".join(["", *(f"  {name:<21} {address}" for name, address in lines), "", "Ctrl-C ends it all."])
+
+
+def managers_bearer(settings: Settings) -> str:
+    manager = User(tgid=MANAGER_TGID, name="", role=Role.MANAGER)
+    return f"Bearer {issue_token(settings, manager, timedelta(days=1))}"
+
+
+class Demo:
+    """The story. Each step waits for what it wants to see, and says what came."""
+
+    def __init__(
+        self,
+        addresses: Addresses,
+        settings: Settings,
+        http: aiohttp.ClientSession,
+        step_timeout_s: float = STEP_TIMEOUT_S,
+    ) -> None:
+        self._api = addresses.api
+        self._chats = f"{addresses.telegram}/control/chats"
+        self._bearer = managers_bearer(settings)
+        self._http = http
+        self._step_timeout_s = step_timeout_s
+        self._began = time.monotonic()
+        self._last = "The start"
+
+    async def play(self) -> None:
+        """Play it once.
+
+        Raises StepFailed.
+        """
+        try:
+            await self._play()
+        except (aiohttp.ClientError, TimeoutError, TypeError, ValueError) as error:
+            raise StepFailed(f"after «{self._last}»: {str(error) or type(error).__name__}") from error
+
+    async def _play(self) -> None:
+        await self.wait_until_ready()
+        await self._post(self._chats, CHAT)
+        await self._forget_earlier_links()
+        async with self._subscriber() as updates:
+            told = len(await self._answers())
+            self._say("A dashboard listens on a WebSocket", "subscription linkRequestUpdates")
+            await self._post(f"{self._chats}/{CHAT['id']}/messages", {"text": f"/link {CAFE_ID}", "from": COOK})
+            self._say("The kitchen's chat writes to the bot", f"{COOK['first_name']}: /link {CAFE_ID}")
+            request = await self._see("The request is there", self._pending)
+            await self._see("The dashboard has seen it", lambda: self._update(updates, request["id"], "PENDING"))
+            await self._see("The bot has answered in the chat", lambda: self._answer(told, "Asked for this chat"))
+            await self._see("A manager approves it", lambda: self._approve(request["id"]))
+            await self._see("The dashboard has seen that", lambda: self._update(updates, request["id"], "APPROVED"))
+            await self._see("The chat has been told", lambda: self._answer(told + 1, "approved"))
+
+    async def wait_until_ready(self) -> None:
+        """Wait until the api answers, and all that it needs.
+
+        Raises StepFailed.
+        """
+        await self._see("The system is ready", self._ready, START_TIMEOUT_S)
+
+    async def _see[T](self, title: str, look: Callable[[], Awaitable[T | None]], timeout_s: float | None = None) -> T:
+        """Look until there is something, say it, and return it."""
+        timeout_s = timeout_s or self._step_timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                while (seen := await look()) is None:
+                    await asyncio.sleep(POLL_S)
+        except TimeoutError:
+            raise StepFailed(f"{title}: this did not happen within {timeout_s:.0f} s") from None
+        except (aiohttp.ClientError, ValueError) as error:
+            raise StepFailed(f"{title}: {error}") from error
+        self._say(title, seen if isinstance(seen, str) else json.dumps(seen, ensure_ascii=False))
+        return seen
+
+    def _say(self, title: str, seen: str) -> None:
+        self._last = title
+        print(f"{time.monotonic() - self._began:6.2f} s  ✓ {title:<36}  {seen}", flush=True)
+
+    async def _ready(self) -> str | None:
+        with suppress(aiohttp.ClientError):
+            async with self._http.get(f"{self._api}/readyz") as response:
+                answer: dict[str, str] = await response.json()
+                if response.status == HTTPStatus.OK:
+                    return ", ".join(name for name in answer if name != "status")
+        return None
+
+    async def _forget_earlier_links(self) -> None:
+        """Undo what an earlier demo has left: its data outlive it."""
+        cafe = await self._graphql("query ($id: ID!) { cafe(id: $id) { name tgChatId } }", id=CAFE_ID)
+        if cafe["cafe"]["tgChatId"] is not None:
+            told = len(await self._answers())
+            await self._graphql("mutation ($id: ID!) { unlink(cafeId: $id) { id } }", id=CAFE_ID)
+            await self._see("The link of an earlier demo is undone", lambda: self._answer(told, "no longer"))
+        earlier = await self._graphql(
+            "query ($id: ID!) { linkRequests(status: PENDING, cafeId: $id, first: 100) { nodes { id } } }", id=CAFE_ID
+        )
+        for request in earlier["linkRequests"]["nodes"]:
+            await self._graphql("mutation ($id: ID!) { reject(requestId: $id) { id } }", id=request["id"])
+
+    @asynccontextmanager
+    async def _subscriber(self) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """Subscribe as a dashboard does (graphql-transport-ws), and wait until the server listens for us."""
+        before = await self._subscriptions()
+        async with self._http.ws_connect(f"{self._api}/graphql", protocols=["graphql-transport-ws"]) as socket:
+            await socket.send_json({"type": "connection_init", "payload": {"Authorization": self._bearer}})
+            await socket.receive_json()
+            query = "subscription { linkRequestUpdates { id status tgChatId cafe { name } } }"
+            await socket.send_json({"type": "subscribe", "id": "demo", "payload": {"query": query}})
+            async with asyncio.timeout(STEP_TIMEOUT_S):
+                while await self._subscriptions() <= before:
+                    await asyncio.sleep(POLL_S)
+            yield socket
+
+    async def _subscriptions(self) -> float:
+        async with self._http.get(f"{self._api}/metrics") as response:
+            lines = (await response.text()).splitlines()
+        return float(next(line for line in lines if line.startswith("lunch_bot_subscriptions ")).split()[1])
+
+    async def _pending(self) -> Any:
+        found = await self._graphql(
+            "query ($id: ID!) { linkRequests(status: PENDING, cafeId: $id) { nodes { id status tgChatId tgUsername } } }",
+            id=CAFE_ID,
+        )
+        requests = found["linkRequests"]["nodes"]
+        return requests[0] if requests else None
+
+    async def _update(self, updates: aiohttp.ClientWebSocketResponse, request_id: str, status: str) -> Any:
+        message = await updates.receive_json()
+        if message["type"] != "next":
+            raise ValueError(f"the socket said {message}")
+        update = message["payload"]["data"]["linkRequestUpdates"]
+        return update if update["id"] == request_id and update["status"] == status else None
+
+    async def _approve(self, request_id: str) -> Any:
+        approved = await self._graphql(
+            "mutation ($id: ID!) { approve(requestId: $id) { id status processedBy } }", id=request_id
+        )
+        return approved["approve"]
+
+    async def _answers(self) -> list[str]:
+        async with self._http.get(f"{self._chats}/{CHAT['id']}/messages") as response:
+            messages = (await response.json())["messages"]
+        return [message["text"] for message in messages if message["direction"] == "from_bot"]
+
+    async def _answer(self, after: int, part: str) -> str | None:
+        return next((text for text in (await self._answers())[after:] if part in text), None)
+
+    async def _graphql(self, query: str, **variables: object) -> dict[str, Any]:
+        answer = await self._post(
+            f"{self._api}/graphql", {"query": query, "variables": variables}, Authorization=self._bearer
+        )
+        if "errors" in answer:
+            raise ValueError(answer["errors"][0]["message"])
+        data: dict[str, Any] = answer["data"]
+        return data
+
+    async def _post(self, url: str, body: object, **headers: str) -> Any:
+        async with self._http.post(url, json=body, headers=headers) as response:
+            return await response.json()

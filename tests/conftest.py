@@ -1,0 +1,207 @@
+"""What tests stand on: real PostgreSQL, Redis and Kafka, and a Telegram that speaks HTTP.
+
+PostgreSQL and Redis are started once for a run; each test has a database of its own, copied from a migrated template,
+and an empty Redis. A test that asks for `kafka` has a broker of its own, which it may end and start again. Where
+DATABASE_URL, REDIS_URL or KAFKA_BROKER_URL is set, that service is used: the database needs the right to make others,
+and Redis is emptied.
+"""
+
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from app.auth import issue_token
+from app.clients import Clients, open_clients
+from app.context import Context, Viewer
+from app.dev.embedded import Kafka, embedded
+from app.migrate import migrate
+from app.models import Cafe, Role, User
+from app.settings import Settings
+
+pytest_plugins = ["tests.servers", "tests.doors"]
+
+MANAGER_TGID = 1001
+USER_TGID = 2002
+JWT_SECRET = "a secret for tests that is long enough"
+
+EMBEDDED_KAFKA = {"kafka_fetch_max_wait_ms": 5, "kafka_session_timeout_ms": 1000, "kafka_idempotence": False}
+
+
+class Services:
+    """Addresses of PostgreSQL and Redis for this run."""
+
+    def __init__(self, database_url: str, redis_url: str) -> None:
+        self.database_url = database_url
+        self.redis_url = redis_url
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _plain_logs() -> None:
+    """Tracebacks with the values of all variables, structlog's default, are slow and hide the message."""
+    structlog.configure(
+        processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer(key_order=["event"])]
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_settings_from_outside() -> Iterator[None]:
+    """A developer's environment and `.env` do not reach into tests."""
+    outside = {name: os.environ.pop(name.upper()) for name in Settings.model_fields if name.upper() in os.environ}
+    OUTSIDE.update({name: value for name, value in outside.items() if name.endswith("_url")})
+    Settings.model_config["env_file"] = None
+    yield
+    os.environ.update({name.upper(): value for name, value in outside.items()})
+
+
+OUTSIDE: dict[str, str] = {}
+
+
+@pytest.fixture(scope="session")
+async def services(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Services]:
+    database_url, redis_url = OUTSIDE.get("database_url"), OUTSIDE.get("redis_url")
+    async with embedded(
+        tmp_path_factory.mktemp("services"),
+        postgres=database_url is None,
+        redis=redis_url is None,
+        kafka=False,
+        durable=False,
+    ) as started:
+        yield Services(database_url or str(started.database_url), redis_url or str(started.redis_url))
+
+
+@pytest.fixture(scope="session")
+async def server(services: Services) -> AsyncIterator[AsyncEngine]:
+    """The PostgreSQL server, for making and dropping databases."""
+    engine = create_async_engine(services.database_url, isolation_level="AUTOCOMMIT")
+    yield engine
+    await engine.dispose()
+
+
+@pytest.fixture(scope="session")
+async def template(server: AsyncEngine) -> AsyncIterator[str]:
+    """A migrated database that each test's is copied from."""
+    name = f"template_{uuid4().hex}"
+    async with server.connect() as connection:
+        await connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    engine = create_async_engine(_url_of(server, name))
+    await migrate(engine)
+    await engine.dispose()
+    yield name
+    async with server.connect() as connection:
+        await connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture
+async def database_url(server: AsyncEngine, template: str) -> AsyncIterator[str]:
+    name = f"test_{uuid4().hex}"
+    async with server.connect() as connection:
+        await connection.execute(sa.text(f"CREATE DATABASE {name} TEMPLATE {template}"))
+    yield _url_of(server, name)
+    async with server.connect() as connection:
+        await connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture
+def settings(services: Services, database_url: str) -> Settings:
+    """Settings without Kafka: nobody listens at that address."""
+    return Settings(
+        database_url=database_url,
+        redis_url=services.redis_url,
+        kafka_broker_url="127.0.0.1:1",
+        jwt_secret_key=JWT_SECRET,
+        log_format="console",
+    )
+
+
+@pytest.fixture
+async def clients(settings: Settings) -> AsyncIterator[Clients]:
+    async with open_clients(settings) as opened:
+        await opened.redis.flushdb()
+        yield opened
+
+
+@pytest.fixture
+async def kafka(tmp_path: Path) -> AsyncIterator[Kafka]:
+    """A Kafka broker that only this test uses. It may be ended and started again, but forgets then."""
+    broker = Kafka(tmp_path)
+    await broker.start()
+    yield broker
+    await broker.stop()
+
+
+@pytest.fixture
+def kafka_settings(settings: Settings, kafka: Kafka) -> Settings:
+    return settings.model_copy(update={"kafka_broker_url": kafka.url, **EMBEDDED_KAFKA})
+
+
+@pytest.fixture
+async def kafka_clients(kafka_settings: Settings) -> AsyncIterator[Clients]:
+    """Clients whose Kafka is there; it is not connected yet."""
+    async with open_clients(kafka_settings) as opened:
+        await opened.redis.flushdb()
+        yield opened
+
+
+@pytest.fixture
+async def people(clients: Clients) -> None:
+    async with clients.db() as session:
+        session.add(User(tgid=MANAGER_TGID, name="Maria", role=Role.MANAGER))
+        session.add(User(tgid=USER_TGID, name="Ivan"))
+
+
+@pytest.fixture
+def manager(clients: Clients, people: None) -> Context:
+    return Context(clients, source="test", identified=Viewer(MANAGER_TGID, Role.MANAGER))
+
+
+@pytest.fixture
+def user(clients: Clients, people: None) -> Context:
+    return Context(clients, source="test", identified=Viewer(USER_TGID, Role.USER))
+
+
+@pytest.fixture
+def anybody(clients: Clients) -> Context:
+    return Context(clients, source="test")
+
+
+@pytest.fixture
+def manager_token(settings: Settings) -> str:
+    return issue_token(settings, User(tgid=MANAGER_TGID, name="", role=Role.MANAGER))
+
+
+@pytest.fixture
+def user_token(settings: Settings) -> str:
+    return issue_token(settings, User(tgid=USER_TGID, name="", role=Role.USER))
+
+
+@pytest.fixture
+async def cafe(clients: Clients) -> Cafe:
+    return await add_cafe(clients)
+
+
+async def add_cafe(clients: Clients, name: str = "Basil & Thyme", **fields: object) -> Cafe:
+    async with clients.db() as session:
+        cafe = Cafe(name=name, **fields)  # type: ignore[arg-type]
+        session.add(cafe)
+        await session.flush()
+        await session.refresh(cafe)
+    return cafe
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def _url_of(server: AsyncEngine, database: str) -> str:
+    return make_url(server.url).set(database=database).render_as_string(hide_password=False)

@@ -1,0 +1,108 @@
+"""The real processes, as a person starts them."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from app.settings import Settings
+from tests.conftest import free_port
+from tests.servers import until
+
+START_S = 90.0
+STOP_S = 5.0
+
+
+@asynccontextmanager
+async def lunch_bot(
+    directory: Path, *arguments: str, **env: str
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, list[str]]]:
+    """Run `lunch-bot` in `directory`, without settings from outside; give the process and the lines that it prints."""
+    outside = {name.upper() for name in Settings.model_fields}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "app", *arguments),
+        cwd=directory,
+        env={name: value for name, value in os.environ.items() if name not in outside} | env,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    assert process.stdout is not None
+    lines: list[str] = []
+    reading = asyncio.create_task(_read(process.stdout, lines))
+    try:
+        yield process, lines
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        await reading
+
+
+async def _read(stream: asyncio.StreamReader, lines: list[str]) -> None:
+    async for line in stream:
+        lines.append(line.decode().rstrip())  # noqa: PERF401 while it runs, others look at what is there
+
+
+@pytest.mark.timeout(200)
+async def test_the_demo_is_played(tmp_path: Path) -> None:
+    """On an empty folder, `lunch-bot dev --demo --once` plays every step and ends with 0."""
+    async with lunch_bot(tmp_path, "dev", "--demo", "--once", PORT=str(free_port())) as (process, lines):
+        async with asyncio.timeout(START_S):
+            status = await process.wait()
+
+    story = [line.split("✓")[1].split("  ")[0].strip() for line in lines if "✓" in line]
+    assert (status, story) == (
+        0,
+        [
+            "The system is ready",
+            "A dashboard listens on a WebSocket",
+            "The kitchen's chat writes to the bot",
+            "The request is there",
+            "The dashboard has seen it",
+            "The bot has answered in the chat",
+            "A manager approves it",
+            "The dashboard has seen that",
+            "The chat has been told",
+        ],
+    ), "\n".join(lines)
+
+
+@pytest.mark.timeout(200)
+async def test_it_serves_until_ctrl_c_and_leaves_nothing(tmp_path: Path) -> None:
+    """A process that is killed is started again; Ctrl-C ends everything within 5 s."""
+    async with lunch_bot(tmp_path, "dev", PORT=str(free_port())) as (process, lines):
+        await until(lambda: any("Ctrl-C" in line for line in lines), START_S)
+        family = psutil.Process(process.pid).children(recursive=True)
+        next(child for child in family if child.cmdline()[-1] == "worker").kill()
+        await until(lambda: any(re.match(r"worker +\| ended with -9", line) for line in lines))
+        begun = len(lines)
+        await until(lambda: any(re.match(r"worker .*listening", line) for line in lines[begun:]), START_S)
+        family += psutil.Process(process.pid).children(recursive=True)
+
+        asked = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        await process.wait()
+
+    assert time.monotonic() - asked < STOP_S
+    assert process.returncode == 0
+    assert not [child for child in family if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+
+
+async def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
+    """When PORT is taken, `lunch-bot dev` says so at once and starts nothing."""
+    server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+
+    async with server, lunch_bot(tmp_path, "dev", PORT=str(port)) as (process, lines):
+        await process.wait()
+
+    assert lines == [f"lunch-bot: PORT: {port} is taken; give another, such as PORT=8100 lunch-bot dev"]
+    assert process.returncode == 2

@@ -1,0 +1,51 @@
+"""Servers for tests: our own apps and Telegram's stand-in, on real ports, in the test's own event loop."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, nullcontext
+
+import httpx
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+
+from app.main import create_app
+from app.settings import Settings
+
+DEADLINE_S = 30.0
+POLL_S = 0.01
+
+
+@asynccontextmanager
+async def serving(app: Starlette) -> AsyncIterator[str]:
+    """Serve `app` on a free port, and give its address."""
+    listener = socket.socket(proto=socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app, log_config=None, access_log=False, ws="websockets-sansio", timeout_graceful_shutdown=1, lifespan="on"
+        )
+    )
+    server.capture_signals = nullcontext  # type: ignore[method-assign, assignment]
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    await until(lambda: server.started or task.done())
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await task
+
+
+async def until(condition: Callable[[], object], within_s: float = DEADLINE_S) -> None:
+    """Wait for `condition`, and fail if it does not come."""
+    async with asyncio.timeout(within_s):
+        while not condition():
+            await asyncio.sleep(POLL_S)
+
+
+@pytest.fixture
+async def api(settings: Settings, people: None) -> AsyncIterator[httpx.AsyncClient]:
+    """The api process's app, without Kafka."""
+    async with serving(create_app(settings)) as address, httpx.AsyncClient(base_url=address) as client:
+        yield client
