@@ -20,7 +20,7 @@ from app.errors import BadInput, LunchbotError
 from app.rest.problem import problem, problem_of
 from app.rest.stored import RESULT, StoredOperation, Variable, load
 from app.schema import Schema
-from app.schema.transport import context_of
+from app.schema.transport import context_of, json_object
 
 PREFIX = "/api/v1"
 
@@ -144,15 +144,7 @@ class Endpoint:
 
 async def _json_body(request: Request) -> dict[str, Any]:
     raw = await request.body()
-    if not raw:
-        return {}
-    try:
-        body = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise BadInput("body", f"is not JSON: {error.msg}") from None
-    if not isinstance(body, dict):
-        raise BadInput("body", "must be a JSON object")
-    return body
+    return json_object(raw) if raw else {}
 
 
 def _from_text(variable: Variable, text: str) -> Any:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +166,7 @@ class Lowering:
         return value
 
 
+@cache
 def load(schema: GraphQLSchema) -> Mapping[str, StoredOperation]:
     """Read `operations.graphql`.
 

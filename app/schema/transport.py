@@ -45,6 +45,20 @@ CLOSE_REASON_MAX_BYTES = 123
 OPERATIONS_PER_SOCKET = 100
 
 
+def json_object(data: str | bytes) -> dict[str, Any]:
+    """Read a body, at whichever door.
+
+    Raises BadInput if it is no JSON object.
+    """
+    try:
+        parsed = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise BadInput("body", f"is not JSON: {error.msg}") from None
+    if not isinstance(parsed, dict):
+        raise BadInput("body", "must be a JSON object")
+    return parsed
+
+
 def context_of(connection: HTTPConnection) -> Context:
     """Make the context of what came in on `connection`."""
     return Context(
@@ -195,13 +209,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
 
     @override
     def parse_json(self, data: str | bytes) -> Any:
-        try:
-            parsed = orjson.loads(data)
-        except orjson.JSONDecodeError as error:
-            raise BadInput("body", f"is not JSON: {error.msg}") from None
-        if not isinstance(parsed, dict):
-            raise BadInput("body", "must be a JSON object")
-        return parsed
+        return json_object(data)
 
     @override
     async def process_result(self, request: Request, result: ExecutionResult) -> GraphQLHTTPResponse:
