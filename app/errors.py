@@ -5,6 +5,7 @@ problem document with `status`. Anything else that is raised is masked as `Inter
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import ClassVar
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -83,6 +84,17 @@ class GraphQLInvalid(LunchbotError):
 
     code = "GRAPHQL_INVALID"
     status = 400
+
+
+class DeadlinePassed(LunchbotError):
+    """Ordering for that date is closed."""
+
+    code = "DEADLINE_PASSED"
+    status = 400
+
+    def __init__(self, closed_at: datetime) -> None:
+        at = closed_at.isoformat(timespec="seconds")
+        super().__init__(f"Ordering for that date closed at {at}.", closed_at=at)
 
 
 class Conflict(LunchbotError):
@@ -167,15 +179,15 @@ def as_lunchbot_error(error: BaseException) -> LunchbotError:
             return Internal()
         case OSError() | TimeoutError() | PoolTimeoutError() | RedisConnectionError() | RedisTimeoutError():
             return ServiceUnavailable()
-        case DBAPIError() if error.connection_invalidated or _is_connection_error(error):
+        case DBAPIError() if error.connection_invalidated or _is_passing(error):
             return ServiceUnavailable()
         case _:
             return Internal()
 
 
-def _is_connection_error(error: DBAPIError) -> bool:
-    """SQLSTATE classes 08 (connection), 53 (resources) and 57P (shutdown) pass by themselves.
+def _is_passing(error: DBAPIError) -> bool:
+    """SQLSTATE classes 08 (connection), 40 (rolled back, a deadlock say), 53 (resources) and 57P (shutdown) pass.
 
     https://www.postgresql.org/docs/18/errcodes-appendix.html
     """
-    return str(getattr(error.orig, "sqlstate", None) or "").startswith(("08", "53", "57P"))
+    return str(getattr(error.orig, "sqlstate", None) or "").startswith(("08", "40", "53", "57P"))

@@ -72,3 +72,7 @@ class Cafe(SQLModel, table=True):
         if self.tg_chat_id is None:
             raise CafeNotLinked
         self.notifications_enabled = enabled
+
+    def switch_off(self) -> None:
+        """Take no orders any more."""
+        self.is_active = False

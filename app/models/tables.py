@@ -1,5 +1,6 @@
 """What every table shares: how constraints are named, and the columns that many have."""
 
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
@@ -35,17 +36,23 @@ def instant(*, nullable: bool = False, default_now: bool = False) -> Any:
     )
 
 
-def enum_column(kind: type[StrEnum], name: str, default: StrEnum | None = None) -> sa.Column[Any]:
-    """An enumeration as text with a CHECK: native types store names and cannot lose a value again."""
-    return sa.Column(
-        sa.Enum(
-            kind,
-            name=name,
-            native_enum=False,
-            create_constraint=True,
-            length=32,
-            values_callable=lambda enum: [member.value for member in enum],
-        ),
-        nullable=False,
-        server_default=None if default is None else default.value,
+def money(*, nullable: bool = False, digits: int = 10) -> Any:
+    """An amount of money, exact, with two places."""
+    default: dict[str, Any] = {"default": None} if nullable else {"default": Decimal(0)}
+    return Field(**default, sa_type=sa.Numeric(digits, 2), nullable=nullable)
+
+
+def enum_type(kind: type[StrEnum], name: str | None = None) -> sa.Enum:
+    """An enumeration as text, with a CHECK of that name: native types store names and cannot lose a value again."""
+    return sa.Enum(
+        kind,
+        name=name,
+        native_enum=False,
+        create_constraint=name is not None,
+        length=32,
+        values_callable=lambda enum: [member.value for member in enum],
     )
+
+
+def enum_column(kind: type[StrEnum], name: str, default: StrEnum | None = None) -> sa.Column[Any]:
+    return sa.Column(enum_type(kind, name), nullable=False, server_default=None if default is None else default.value)

@@ -30,3 +30,7 @@ class User(SQLModel, table=True):
     role: Role = Field(default=Role.USER, sa_column=enum_column(Role, "users_role_check", Role.USER))
     is_active: bool = Field(default=True, sa_column_kwargs={"server_default": sa.true()})
     created_at: datetime = instant(default_now=True)
+
+    def switch_off(self) -> None:
+        """Let this person do nothing any more."""
+        self.is_active = False
