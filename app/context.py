@@ -4,26 +4,14 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from app.clients import Clients
-from app.models import Role
+from app.viewer import Viewer
 
 if TYPE_CHECKING:
     from app.events.live import Live, Subscription
     from app.events.messages import Event
-
-
-@dataclass(frozen=True)
-class Viewer:
-    """The person who asks."""
-
-    tgid: int
-    role: Role
-
-    @property
-    def is_manager(self) -> bool:
-        return self.role is Role.MANAGER
 
 
 @dataclass
@@ -35,6 +23,8 @@ class Context:
             operation needs a viewer: a stale token does not keep anybody from what is public.
         source: Whose requests are counted against a rate limit: an address, or a chat.
         live: The events of this replica; only where subscriptions are served.
+        clock: What time it is, in UTC.
+        loaders: What gathers the reads of sibling fields into one; the schema's.
         subscribed: Set once the operation listens to live events.
         connection_params: What came with a socket's `connection_init`; Strawberry sets it.
     """
@@ -43,6 +33,8 @@ class Context:
     source: str
     authorization: object = field(default=None, repr=False)
     live: "Live | None" = None
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    loaders: dict[object, Any] = field(default_factory=dict, repr=False)
     identified: Viewer | None = field(default=None, repr=False)
     identifying: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
     subscribed: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
@@ -65,7 +57,7 @@ class Context:
         if self.live is None:
             raise LookupError("this process serves no subscriptions")
         self.subscribed.set()
-        return self.live.subscribe(select)
+        return self.live.subscribe(select, self.identified)
 
     def now(self) -> datetime:
-        return datetime.now(UTC)
+        return self.clock()

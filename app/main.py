@@ -19,6 +19,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import health
+from app.auth import end_refused
 from app.clients import Clients, open_clients
 from app.errors import BadInput, Internal, NotFound
 from app.events.live import Live, feed
@@ -60,7 +61,7 @@ def create_app(settings: Settings) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[State]:
         async with open_clients(settings) as clients:
             live = Live()
-            async with beside(app, feed(live, clients)):
+            async with beside(app, feed(live, clients), end_refused(live, clients)):
                 yield {"clients": clients, "live": live}
 
     schema = create_schema(introspection=settings.graphql_introspection)

@@ -21,6 +21,7 @@ from app.events.inbox import headers_of, lenient, raw_record
 from app.events.log import connect
 from app.events.messages import Event, Topic, UnreadableEvent, read
 from app.log import get_log
+from app.viewer import Viewer
 
 log = get_log(__name__)
 
@@ -43,14 +44,16 @@ MS_PER_S = 1000
 class Subscription[T](AsyncIterator[T]):
     """The events for one subscriber, from the moment it is made.
 
-    Raises SlowConsumer, after the events that did fit, when more than `QUEUE_EVENTS` were waiting.
+    Raises SlowConsumer, after the events that did fit, when more than `QUEUE_EVENTS` were waiting, or what it is ended
+    with.
     """
 
-    def __init__(self, live: "Live", select: Callable[[Event], T | None]) -> None:
+    def __init__(self, live: "Live", select: Callable[[Event], T | None], viewer: Viewer | None) -> None:
+        self.viewer = viewer
         self._live = live
         self._select = select
         self._waiting: asyncio.Queue[T | None] = asyncio.Queue(QUEUE_EVENTS + 1)  # the last place is for the end
-        self._end: type[Exception] | None = None
+        self._end: Exception | None = None
         live.subscriptions.add(self)
 
     def offer(self, event: Event) -> None:
@@ -60,9 +63,16 @@ class Subscription[T](AsyncIterator[T]):
         if self._waiting.qsize() < QUEUE_EVENTS:
             self._waiting.put_nowait(selected)
         else:
-            self._finish(SlowConsumer)
+            self.end(SlowConsumer())
 
-    def _finish(self, end: type[Exception]) -> None:
+    def refuse(self, end: Exception) -> None:
+        """Give nothing more, not even what is waiting: the subscriber has no right to it any more."""
+        while not self._waiting.empty():
+            self._waiting.get_nowait()
+        self.end(end)
+
+    def end(self, end: Exception) -> None:
+        """Give nothing more. The subscriber gets what is waiting, and then `end`."""
         self._end = end
         self._live.subscriptions.discard(self)
         self._waiting.put_nowait(None)
@@ -82,13 +92,13 @@ class Subscription[T](AsyncIterator[T]):
         """Return this subscription with `change` done to what it gives."""
         select = self._select
         self._live.subscriptions.discard(self)
-        return Subscription(self._live, lambda event: None if (item := select(event)) is None else change(item))
+        return Subscription(
+            self._live, lambda event: None if (item := select(event)) is None else change(item), self.viewer
+        )
 
     async def aclose(self) -> None:
         """Stop listening; whoever waits for more is told that there is no more."""
-        while not self._waiting.empty():
-            self._waiting.get_nowait()
-        self._finish(StopAsyncIteration)
+        self.refuse(StopAsyncIteration())
 
 
 class Live:
@@ -99,9 +109,9 @@ class Live:
         self._seen: OrderedDict[str, None] = OrderedDict()
         SUBSCRIPTIONS.set_function(lambda: len(self.subscriptions))
 
-    def subscribe[T](self, select: Callable[[Event], T | None]) -> Subscription[T]:
+    def subscribe[T](self, select: Callable[[Event], T | None], viewer: Viewer | None = None) -> Subscription[T]:
         """Listen from now on. `select` says what of an event the subscriber gets, None for nothing."""
-        return Subscription(self, select)
+        return Subscription(self, select, viewer)
 
     def publish(self, event_id: str, event: Event) -> None:
         """Hand an event to every subscriber, unless it has been handed out before."""

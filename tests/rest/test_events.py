@@ -5,18 +5,22 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
+from app.auth import issue_token
 from app.clients import Clients
 from app.context import Context
 from app.events.live import QUEUE_EVENTS
 from app.events.messages import LinkRequestEvent
-from app.models import LinkRequest
+from app.models import LinkRequest, User
 from app.resolvers import links
 from app.settings import Settings
+from tests.conftest import MANAGER_TGID
 from tests.doors import CHAT, Served, serving_api
 from tests.events.conftest import relaying
 from tests.servers import DEADLINE_S
@@ -100,6 +104,30 @@ async def test_a_stream_that_has_begun_misses_nothing(
     """When the answer's head is there, somebody listens already."""
     async with streaming(served, manager_token):
         assert len(served.live.subscriptions) == 1
+
+
+async def test_a_stream_ends_when_its_token_expires(served: Served, settings: Settings) -> None:
+    """A stream does not outlive the right to it."""
+    token = issue_token(settings, User(tgid=MANAGER_TGID, name=""), timedelta(seconds=1))
+    async with streaming(served, token) as stream:
+        told = await stream.next()
+        ended = await stream.next()
+
+    assert told is not None
+    assert (told.type, told.data["code"], ended) == ("error", "UNAUTHENTICATED", None)
+
+
+async def test_a_stream_ends_when_its_user_is_switched_off(
+    served: Served, manager_token: str, clients: Clients
+) -> None:
+    """Who may do nothing any more hears nothing any more."""
+    async with streaming(served, manager_token) as stream:
+        async with clients.db() as session:
+            await session.execute(sa.text("UPDATE users SET is_active = false"))
+        told = await stream.next()
+
+    assert told is not None
+    assert (told.type, told.data["code"]) == ("error", "FORBIDDEN")
 
 
 @pytest.mark.parametrize(

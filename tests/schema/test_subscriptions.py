@@ -173,6 +173,39 @@ async def test_who_is_switched_off_starts_nothing_more(served: Served, socket: S
     assert code(await socket.hear()) == ("error", "FORBIDDEN")
 
 
+@pytest.mark.parametrize("change", ["UPDATE users SET is_active = false", "UPDATE users SET role = 'user'"])
+async def test_who_may_listen_no_more_is_told(served: Served, socket: Socket, clients: Clients, change: str) -> None:
+    """A subscription ends when its user is switched off, or is no manager any more."""
+    await socket.ask(UPDATES)
+    await served.listened_to()
+
+    async with clients.db() as session:
+        await session.execute(sa.text(change))
+
+    assert code(await socket.hear())[1] == "FORBIDDEN"
+    await served.listened_to(0)
+
+
+async def test_who_keeps_their_rights_goes_on_listening(
+    served: Served, socket: Socket, settings: Settings, clients: Clients, event: LinkRequestEvent
+) -> None:
+    """What ends for one goes on for others."""
+    other = User(tgid=3003, name="Pavel", role=Role.MANAGER)
+    async with clients.db() as session:
+        session.add(other)
+    async with signed_in(served, issue_token(settings, other)) as others:
+        await others.ask(UPDATES)
+        await socket.ask(UPDATES)
+        await served.listened_to(2)
+
+        async with clients.db() as session:
+            await session.execute(sa.text("DELETE FROM users WHERE tgid = 3003"))
+        assert code(await others.hear())[1] == "FORBIDDEN"
+
+        served.happen(event)
+        assert (await socket.hear())["type"] == "next"
+
+
 async def test_a_subscriber_that_falls_behind_is_told(served: Served, socket: Socket, event: LinkRequestEvent) -> None:
     """When more events wait than there is room for, those that did fit come, and then the end with its code."""
     await socket.ask(UPDATES)
