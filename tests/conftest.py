@@ -9,6 +9,9 @@ and Redis is emptied.
 import os
 import socket
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 from uuid import uuid4
 
@@ -20,11 +23,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.auth import issue_token
 from app.clients import Clients, open_clients
-from app.context import Context, Viewer
+from app.context import Context
 from app.dev.embedded import Kafka, embedded
 from app.migrate import migrate
-from app.models import Cafe, Role, User
+from app.models import Cafe, Combo, Deadline, MenuCategory, MenuItem, Role, User
 from app.settings import Settings
+from app.viewer import Viewer
 
 pytest_plugins = ["tests.servers", "tests.doors"]
 
@@ -194,6 +198,68 @@ async def add_cafe(clients: Clients, name: str = "Basil & Thyme", **fields: obje
         await session.flush()
         await session.refresh(cafe)
     return cafe
+
+
+@dataclass(frozen=True)
+class Lunch:
+    """A cafe where one can order: a menu, a combo of soup and main, one of salad alone, a deadline for every day."""
+
+    cafe: Cafe
+    soup: MenuItem
+    other_soup: MenuItem
+    salad: MenuItem
+    main: MenuItem
+    cola: MenuItem
+    cake: MenuItem
+    combo: Combo
+    light: Combo
+
+    @property
+    def open_date(self) -> date:
+        """A date that one can order for: its deadline is more than a day ahead."""
+        return datetime.now(UTC).date() + timedelta(days=3)
+
+    @property
+    def closed_date(self) -> date:
+        """A date that one cannot order for any more: its deadline was yesterday, or the day before."""
+        return datetime.now(UTC).date() - timedelta(days=1)
+
+
+@pytest.fixture
+async def lunch(clients: Clients) -> Lunch:
+    return await add_lunch(clients)
+
+
+async def add_lunch(clients: Clients, name: str = "Basil & Thyme", **fields: object) -> Lunch:
+    cafe = await add_cafe(clients, name, **fields)
+    soup, other_soup, salad, main = (
+        MenuItem(cafe_id=cafe.id, name=name, category=category)
+        for name, category in (
+            ("Borscht", MenuCategory.SOUP),
+            ("Solyanka", MenuCategory.SOUP),
+            ("Vinaigrette", MenuCategory.SALAD),
+            ("Pelmeni", MenuCategory.MAIN),
+        )
+    )
+    cola, cake = (
+        MenuItem(cafe_id=cafe.id, name=name, category=MenuCategory.EXTRA, price=Decimal(price))
+        for name, price in (("Cola", "1.50"), ("Honey cake", "3.25"))
+    )
+    combo = Combo(
+        cafe_id=cafe.id,
+        name="Business lunch",
+        categories=[MenuCategory.SOUP, MenuCategory.MAIN],
+        price=Decimal("10.00"),
+    )
+    light = Combo(cafe_id=cafe.id, name="Light", categories=[MenuCategory.SALAD], price=Decimal("6.00"))
+    added = [soup, other_soup, salad, main, cola, cake, combo, light]
+    async with clients.db() as session:
+        session.add_all(Deadline(cafe_id=cafe.id, weekday=weekday, deadline_time=time(10, 30)) for weekday in range(7))
+        for row in added:
+            session.add(row)
+            await session.flush()
+            await session.refresh(row)
+    return Lunch(cafe, soup, other_soup, salad, main, cola, cake, combo, light)
 
 
 def free_port() -> int:

@@ -29,14 +29,14 @@ from app.log import get_log
 from app.models import Cafe, LinkRequest, LinkRequestStatus, Role
 from app.models.tables import NAME_MAX_CHARACTERS
 from app.resolvers.inputs import checked_text
-from app.resolvers.paging import Order, Page, PageRequest, fetch
+from app.resolvers.paging import Page, PageRequest, SortOrder, fetch
 
 log = get_log(__name__)
 
 REASON_MAX_CHARACTERS = 1000
 """A reason goes into a Telegram message, which has room for 4,096."""
 
-NEWEST_FIRST: Order[LinkRequest] = Order(
+NEWEST_FIRST: SortOrder[LinkRequest] = SortOrder(
     "link_requests",
     (col(LinkRequest.created_at), col(LinkRequest.id)),
     (datetime, int),
@@ -214,8 +214,11 @@ async def _count_request(ctx: Context) -> None:
 
 
 async def _locked_request(session: AsyncSession, request_id: int) -> LinkRequest:
-    """Lock the request, then its cafe: always in this order, so that no two operations wait for each other."""
-    request = await session.get(LinkRequest, request_id, with_for_update=True)
+    """Lock the request, then its cafe: always in this order, so that no two operations wait for each other.
+
+    Whoever deletes the cafe looks at its requests with the cafe in hand. The lock lets them (`FOR NO KEY UPDATE`).
+    """
+    request = await session.get(LinkRequest, request_id, with_for_update={"key_share": True})
     if request is None:
         raise NotFound("link_request", request_id)
     set_committed_value(request, "cafe", await _locked_cafe(session, request.cafe_id))

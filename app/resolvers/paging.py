@@ -7,7 +7,7 @@ import base64
 import binascii
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import orjson
@@ -20,7 +20,7 @@ from app.errors import BadInput
 DEFAULT_PAGE_SIZE = 20
 MAX_PAGE_SIZE = 100
 
-Key = str | int | datetime
+Key = str | int | date | datetime
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Page[T]:
 
 
 @dataclass(frozen=True)
-class Order[T]:
+class SortOrder[T]:
     """The order of a list: the columns it is sorted by, all in one direction, their kinds, and a row's place in it.
 
     The last column is unique, so every row has a place of its own. The name is in the cursors: one of another list is
@@ -73,7 +73,7 @@ class Order[T]:
         """
         here = sa.tuple_(*self.columns)
         there = sa.tuple_(
-            *(sa.literal(key, column.type) for column, key in zip(self.columns, self._read(cursor), strict=True))
+            *(sa.literal(key, column.type) for column, key in zip(self.columns, self.read(cursor), strict=True))
         )
         return here < there if self.descending else here > there
 
@@ -83,12 +83,16 @@ class Order[T]:
     def cursor(self, row: T) -> str:
         return base64.urlsafe_b64encode(orjson.dumps([self.name, *self.place(row)])).decode().rstrip("=")
 
-    def _read(self, cursor: str) -> list[Key]:
+    def read(self, cursor: str) -> tuple[Key, ...]:
+        """Return the place that `cursor` names.
+
+        Raises BadInput if it is not a cursor of this list.
+        """
         try:
             keys = orjson.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
             name, *place = keys
             if name == self.name:
-                return [_as(kind, key) for kind, key in zip(self.kinds, place, strict=True)]
+                return tuple(_as(kind, key) for kind, key in zip(self.kinds, place, strict=True))
         except (ValueError, TypeError, OverflowError, binascii.Error):
             pass
         raise BadInput("after", "is not a cursor of this list")
@@ -100,6 +104,8 @@ def _as(kind: type, key: object) -> Key:
         if parsed.tzinfo is None:
             raise ValueError("a time without an offset")
         return parsed.astimezone(UTC)  # raises OverflowError for what no database keeps
+    if kind is date and isinstance(key, str):
+        return date.fromisoformat(key)
     if kind is int and type(key) is int and abs(key) < 2**63:
         return key
     if kind is str and isinstance(key, str) and "\0" not in key:
@@ -107,7 +113,27 @@ def _as(kind: type, key: object) -> Key:
     raise TypeError("a key of another kind")
 
 
-async def fetch[T](session: AsyncSession, query: SelectOfScalar[T], order: Order[T], wanted: PageRequest) -> Page[T]:
+def cut[T](rows: Sequence[T], order: SortOrder[T], wanted: PageRequest) -> Page[T]:
+    """Take one page of a list that is in memory, in `order`, as a whole; for short lists that come with their owner.
+
+    Raises BadInput if the cursor is not one of this list.
+    """
+    begin = wanted.skip
+    if wanted.after is not None:
+        there = order.read(wanted.after)
+        begin += sum(order.place(row) <= there for row in rows)
+    items = rows[begin : begin + wanted.first]
+    return Page(
+        items=items,
+        cursors=[order.cursor(row) for row in items],
+        has_next_page=len(rows) > begin + wanted.first,
+        total=len(rows),
+    )
+
+
+async def fetch[T](
+    session: AsyncSession, query: SelectOfScalar[T], order: SortOrder[T], wanted: PageRequest
+) -> Page[T]:
     """Read one page of `query` in `order`: one statement, and one more for the total if it is wanted."""
     total = None
     if wanted.with_total:

@@ -19,9 +19,9 @@ from app.errors import BadInput
 from app.models import Cafe
 from app.resolvers.cafes import BY_NAME
 from app.resolvers.links import NEWEST_FIRST
-from app.resolvers.paging import MAX_PAGE_SIZE, Order, PageRequest, fetch
+from app.resolvers.paging import MAX_PAGE_SIZE, PageRequest, SortOrder, fetch
 
-BY_TIME: Order[Cafe] = Order(
+BY_TIME: SortOrder[Cafe] = SortOrder(
     "by time", (col(Cafe.created_at), col(Cafe.id)), (datetime, int), lambda cafe: (cafe.created_at, cafe.id)
 )
 LATEST_FIRST = replace(BY_TIME, descending=True)
@@ -83,7 +83,7 @@ async def add(session: AsyncSession, fields: dict[str, object]) -> Cafe:
     return cafe
 
 
-async def whole(session: AsyncSession, order: Order[Cafe]) -> list[int]:
+async def whole(session: AsyncSession, order: SortOrder[Cafe]) -> list[int]:
     """The ids of the whole list, as PostgreSQL sorts it."""
     return [cafe.id for cafe in await session.scalars(select(Cafe).order_by(*order.sorted()))]
 
@@ -202,7 +202,7 @@ async def test_what_passes_for_a_cursor_is_a_place(clients: Clients, name: str, 
 @pytest.mark.parametrize(
     "place", [[], [1], ["a", 1, 1], [None, None], [["a"], 1], ["a", "1"], ["a", 1.5], ["a", 2**63]]
 )
-def test_a_cursor_has_the_lists_keys(order: Order[object], place: list[object]) -> None:
+def test_a_cursor_has_the_lists_keys(order: SortOrder[object], place: list[object]) -> None:
     """A place of another shape is none."""
     with pytest.raises(BadInput):
         order.after(encoded([order.name, *place]))
