@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from decimal import Decimal
 from functools import cache
 from typing import Any, override
 
@@ -17,7 +18,7 @@ from app.schema.errors import presented, presented_each
 from app.schema.limits import MAX_TOKENS, LimitsRule
 from app.schema.mutation import Mutation
 from app.schema.query import Query
-from app.schema.scalars import TelegramId, parse_telegram_id
+from app.schema.scalars import TelegramId, parse_decimal, parse_telegram_id, serialize_decimal
 from app.schema.subscription import Subscription
 
 CACHED_DOCUMENTS = 1_000
@@ -88,7 +89,13 @@ def create_schema(*, introspection: bool = True) -> Schema:
                     description="An id of Telegram: a whole number of at most 52 significant bits, not 0.",
                     specified_by_url="https://core.telegram.org/bots/api#chat",
                     parse_value=parse_telegram_id,
-                )
+                ),
+                Decimal: strawberry.scalar(
+                    name="Decimal",
+                    description="An amount of money, exact, with two decimal places.",
+                    parse_value=parse_decimal,
+                    serialize=serialize_decimal,
+                ),
             }
         ),
         extensions=[

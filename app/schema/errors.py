@@ -1,5 +1,6 @@
 """How failures look in GraphQL: `extensions.code`, and `extensions.details` where there is something to say."""
 
+import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -13,6 +14,19 @@ from app.errors import BadInput, GraphQLInvalid, Internal, LunchbotError, Servic
 from app.log import get_log
 
 log = get_log(__name__)
+
+IN_OTHER_WORDS = (
+    (re.compile(r"Expected value of type '[^']+', but encountered error '(.*)'; found: .*", re.DOTALL), r"\1"),
+    (re.compile(r"Expected value of non-null type '[^']+' not to be None\."), "must not be null"),
+    (re.compile(r"Expected a value of non-null type '[^']+' to be provided\."), "is missing"),
+    (re.compile(r"Expected value of type '[^']+' to include required field '(\w+)'.*", re.DOTALL), r"needs \1"),
+    (re.compile(r"Value cannot represent a Date: .*", re.DOTALL), "must be a date such as 2026-01-31"),
+    (re.compile(r"Value cannot represent a Time: .*", re.DOTALL), "must be a time such as 10:30"),
+)
+"""graphql-core's sentences, and ours."""
+
+INVALID_VALUE = re.compile(r" has invalid value(?: at ([^:]+))?: (.*)", re.DOTALL)
+"""What graphql-core says of a variable, with the place in it if it is a list or an object."""
 
 
 def presented[Result](result: Result) -> Result:
@@ -42,7 +56,7 @@ def present(error: GraphQLError) -> GraphQLError:
         log.error("graphql.failed", path=error.path, code=failure.code, exc_info=error.original_error or error)
     extensions: dict[str, Any] = {"code": failure.code}
     if failure.details:
-        extensions["details"] = {name: _shown(name, value) for name, value in failure.details.items()}
+        extensions["details"] = {to_camel_case(name): _shown(name, value) for name, value in failure.details.items()}
     return GraphQLError(
         f"{to_camel_case(failure.field)}: {failure.problem}" if isinstance(failure, BadInput) else failure.message,
         nodes=error.nodes,
@@ -57,8 +71,11 @@ def _failure(error: GraphQLError) -> LunchbotError:
     """Find out what `error` is. What has no path happened before any field was resolved."""
     match error.original_error:
         case None | GraphQLError():
-            if problem := error.message.partition(" has invalid value: ")[2]:
-                return BadInput(_name(error), problem)
+            if invalid := INVALID_VALUE.search(error.message):
+                place, problem = invalid.groups()
+                return BadInput(_name(error), ": ".join(filter(None, (place, plain(problem)))))
+            if error.message.startswith("Value cannot represent a "):
+                return BadInput(_name(error), plain(error.message))
             if error.path is None:
                 return GraphQLInvalid(error.message)
             argument = error.nodes and isinstance(error.nodes[0], ArgumentNode | ValueNode)
@@ -71,6 +88,13 @@ def _failure(error: GraphQLError) -> LunchbotError:
             return GraphQLInvalid("The document is nested too deep.")
         case raised:
             return as_lunchbot_error(raised)
+
+
+def plain(problem: str) -> str:
+    """Say what graphql-core says in words for those who do not write GraphQL."""
+    for said, meant in IN_OTHER_WORDS:
+        problem = said.sub(meant, problem)
+    return problem
 
 
 def _name(error: GraphQLError) -> str:

@@ -1,13 +1,21 @@
 """What can be read."""
 
+import datetime as dt
+
 import strawberry
 
-from app.models import LinkRequestStatus
-from app.resolvers import cafes, links, users
-from app.resolvers.paging import DEFAULT_PAGE_SIZE, PageRequest
-from app.schema.operations import query, selects
-from app.schema.scalars import to_id
-from app.schema.types import Cafe, Connection, Info, LinkRequest, User
+from app.models import LinkRequestStatus, OrderStatus, Role
+from app.resolvers import cafes, deadlines, links, orders, summaries, users
+from app.resolvers.paging import DEFAULT_PAGE_SIZE, PageRequest, cut
+from app.schema.connections import WHOLE, Connection
+from app.schema.operations import Info, query, selects
+from app.schema.orders import Order, OrderAvailability, OrderSummary, parts_selected
+from app.schema.scalars import TelegramId, to_id, to_optional_id
+from app.schema.types import Cafe, LinkRequest, User
+
+
+def page_request(info: Info, first: int, after: str | None, skip: int) -> PageRequest:
+    return PageRequest(first, after, skip, selects(info, "totalCount"))
 
 
 @strawberry.type
@@ -16,16 +24,41 @@ class Query:
     async def me(self, info: Info) -> User:
         return User.of(await users.me(info.context))
 
+    @query(users.user)
+    async def user(self, info: Info, tgid: TelegramId) -> User:
+        return User.of(await users.user(info.context, tgid))
+
+    @query(users.users)
+    async def users(
+        self,
+        info: Info,
+        search: str | None = None,
+        role: Role | None = None,
+        is_active: bool | None = None,
+        first: int = DEFAULT_PAGE_SIZE,
+        after: str | None = None,
+        skip: int = 0,
+    ) -> Connection[User]:
+        page = page_request(info, first, after, skip)
+        return Connection.of(await users.users(info.context, page, search, role, is_active), User.of, page)
+
     @query(cafes.cafe)
     async def cafe(self, info: Info, id: strawberry.ID) -> Cafe:  # noqa: A002 its name in the schema
         return Cafe.of(await cafes.cafe(info.context, to_id("id", id)), info.context)
 
     @query(cafes.cafes)
     async def cafes(
-        self, info: Info, first: int = DEFAULT_PAGE_SIZE, after: str | None = None, skip: int = 0
+        self,
+        info: Info,
+        search: str | None = None,
+        is_active: bool | None = None,
+        first: int = DEFAULT_PAGE_SIZE,
+        after: str | None = None,
+        skip: int = 0,
     ) -> Connection[Cafe]:
-        page = await cafes.cafes(info.context, PageRequest(first, after, skip, selects(info, "totalCount")))
-        return Connection.of(page, lambda row: Cafe.of(row, info.context), after=after, skip=skip)
+        page = page_request(info, first, after, skip)
+        found = await cafes.cafes(info.context, page, search, is_active)
+        return Connection.of(found, lambda row: Cafe.of(row, info.context), page)
 
     @query(links.link_requests)
     async def link_requests(
@@ -37,10 +70,41 @@ class Query:
         after: str | None = None,
         skip: int = 0,
     ) -> Connection[LinkRequest]:
-        page = await links.link_requests(
-            info.context,
-            PageRequest(first, after, skip, selects(info, "totalCount")),
-            status=status,
-            cafe_id=None if cafe_id is None else to_id("cafe_id", cafe_id),
-        )
-        return Connection.of(page, lambda row: LinkRequest.of(row, info.context), after=after, skip=skip)
+        page = page_request(info, first, after, skip)
+        found = await links.link_requests(info.context, page, status, to_optional_id("cafe_id", cafe_id))
+        return Connection.of(found, lambda row: LinkRequest.of(row, info.context), page)
+
+    @query(deadlines.order_availability)
+    async def order_availability(self, info: Info, cafe_id: strawberry.ID, date: dt.date) -> OrderAvailability:
+        return OrderAvailability.of(await deadlines.order_availability(info.context, to_id("cafe_id", cafe_id), date))
+
+    @query(deadlines.order_week)
+    async def order_week(self, info: Info, cafe_id: strawberry.ID) -> Connection[OrderAvailability]:
+        week = await deadlines.order_week(info.context, to_id("cafe_id", cafe_id))
+        return Connection.of(cut(week, deadlines.BY_DATE, WHOLE), OrderAvailability.of)
+
+    @query(orders.order)
+    async def order(self, info: Info, id: strawberry.ID) -> Order:  # noqa: A002 its name in the schema
+        return Order.of(await orders.order(info.context, to_id("id", id), parts_selected(info)))
+
+    @query(orders.orders)
+    async def orders(
+        self,
+        info: Info,
+        tgid: TelegramId | None = None,
+        cafe_id: strawberry.ID | None = None,
+        from_date: dt.date | None = None,
+        to_date: dt.date | None = None,
+        status: OrderStatus | None = None,
+        first: int = DEFAULT_PAGE_SIZE,
+        after: str | None = None,
+        skip: int = 0,
+    ) -> Connection[Order]:
+        page = page_request(info, first, after, skip)
+        wanted = orders.OrderFilter(tgid, to_optional_id("cafe_id", cafe_id), from_date, to_date, status)
+        return Connection.of(await orders.orders(info.context, page, wanted, parts_selected(info)), Order.of, page)
+
+    @query(summaries.order_summary)
+    async def order_summary(self, info: Info, cafe_id: strawberry.ID, date: dt.date) -> OrderSummary:
+        summary = await summaries.order_summary(info.context, to_id("cafe_id", cafe_id), date)
+        return OrderSummary.of(summary, info)

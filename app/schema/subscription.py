@@ -6,9 +6,9 @@ import strawberry
 
 from app.models import LinkRequestStatus
 from app.resolvers import links
-from app.schema.operations import subscription
+from app.schema.operations import Info, subscription
 from app.schema.scalars import to_id
-from app.schema.types import Info, LinkRequest
+from app.schema.types import LinkRequest
 
 
 @strawberry.type

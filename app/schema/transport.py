@@ -133,7 +133,9 @@ class Socket(BaseGraphQLTransportWSHandler[Context, None]):
     async def run_operation(self, operation: Operation[Context, None]) -> None:
         """Run each operation with a context of its own: who asks is found out anew for each."""
         runner = copy(self)
-        runner.context = replace(self.context, identified=None, identifying=asyncio.Lock())
+        runner.context = replace(
+            self.context, identified=None, identifying=asyncio.Lock(), loaders={}, subscribed=asyncio.Event()
+        )
         await super(Socket, runner).run_operation(operation)
 
     @override

@@ -1,7 +1,7 @@
 """The GraphQL types: plain objects, made from rows or from events, whose fields are attributes."""
 
-from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, time
+from decimal import Decimal
 from typing import Self
 
 import strawberry
@@ -9,12 +9,14 @@ import strawberry
 from app import models
 from app.context import Context
 from app.events.messages import CafeSnapshot, LinkRequestEvent
-from app.models import Language, LinkRequestStatus, Role
-from app.resolvers.paging import Page
+from app.models import Language, LinkRequestStatus, MenuCategory, Role
+from app.resolvers import deadlines, menus, removal, sign_in
+from app.resolvers.paging import DEFAULT_PAGE_SIZE, PageRequest, cut
+from app.schema.connections import WHOLE, Connection
+from app.schema.operations import Info, load, query
 from app.schema.scalars import TelegramId
 
-type Info = strawberry.Info[Context, None]
-
+strawberry.enum(MenuCategory, description="What a menu item is: a dish of a combo, or an extra with its own price.")
 strawberry.enum(LinkRequestStatus, description="Pending until a manager decides.")
 strawberry.enum(Language, description="The language of the texts that a cafe gets.")
 strawberry.enum(Role, description="What a person may do.")
@@ -24,7 +26,104 @@ def optional_telegram_id(value: int | None) -> TelegramId | None:
     return None if value is None else TelegramId(value)
 
 
-@strawberry.type(description="A cafe that cooks lunch. The fields of its chat are for managers; others see null.")
+@strawberry.type(description="A dish, or an extra, of a cafe.")
+class MenuItem:
+    id: strawberry.ID
+    cafe_id: strawberry.ID
+    name: str
+    description: str
+    category: MenuCategory
+    price: Decimal | None = strawberry.field(description="Of an extra. A dish is paid with its combo.")
+    is_available: bool
+    created_at: datetime
+
+    @classmethod
+    def of(cls, item: models.MenuItem) -> Self:
+        return cls(
+            id=strawberry.ID(str(item.id)),
+            cafe_id=strawberry.ID(str(item.cafe_id)),
+            name=item.name,
+            description=item.description,
+            category=item.category,
+            price=item.price,
+            is_available=item.is_available,
+            created_at=item.created_at,
+        )
+
+
+@strawberry.type(description="One dish of each of its categories, for one price.")
+class Combo:
+    id: strawberry.ID
+    cafe_id: strawberry.ID
+    name: str
+    description: str
+    categories: list[MenuCategory]
+    price: Decimal
+    is_available: bool
+    created_at: datetime
+
+    @classmethod
+    def of(cls, combo: models.Combo) -> Self:
+        return cls(
+            id=strawberry.ID(str(combo.id)),
+            cafe_id=strawberry.ID(str(combo.cafe_id)),
+            name=combo.name,
+            description=combo.description,
+            categories=combo.categories,
+            price=combo.price,
+            is_available=combo.is_available,
+            created_at=combo.created_at,
+        )
+
+
+@strawberry.type(description="Until when orders for one weekday's delivery are taken.")
+class Deadline:
+    weekday: int = strawberry.field(description="Of the delivery: 0 is Monday, 6 is Sunday.")
+    deadline_time: time = strawberry.field(description="Local to the cafe's time zone.")
+    is_enabled: bool = strawberry.field(description="Whether the cafe delivers on that weekday.")
+    advance_days: int = strawberry.field(description="How many days before the delivery the deadline falls.")
+
+    @classmethod
+    def of(cls, deadline: models.Deadline) -> Self:
+        return cls(
+            weekday=deadline.weekday,
+            deadline_time=deadline.deadline_time,
+            is_enabled=deadline.is_enabled,
+            advance_days=deadline.advance_days,
+        )
+
+
+@strawberry.input(description="Until when orders for one weekday's delivery are taken.")
+class DeadlineInput:
+    weekday: int = strawberry.field(description="Of the delivery: 0 is Monday, 6 is Sunday.")
+    deadline_time: time = strawberry.field(description="Local to the cafe's time zone.")
+    is_enabled: bool = True
+    advance_days: int = 1
+
+    def row(self) -> models.Deadline:
+        return models.Deadline(
+            weekday=self.weekday,
+            deadline_time=self.deadline_time,
+            is_enabled=self.is_enabled,
+            advance_days=self.advance_days,
+        )
+
+
+@strawberry.type(description="What became of something that was to be deleted.")
+class Deletion:
+    id: strawberry.ID
+    deleted: bool = strawberry.field(description="False if something refers to it: then it was kept and switched off.")
+    message: str
+
+    @classmethod
+    def of(cls, removed: removal.Removal) -> Self:
+        return cls(id=strawberry.ID(str(removed.id)), deleted=removed.is_deleted, message=removed.message)
+
+
+@strawberry.type(
+    description="A cafe that cooks lunch. The fields of its chat are for managers; others see null. A list that is not for "
+    "who asks is null, with an error; the rest is there."
+)
 class Cafe:
     id: strawberry.ID
     name: str
@@ -54,6 +153,32 @@ class Cafe:
             language=cafe.language,
             created_at=cafe.created_at,
         )
+
+    @query(menus.menu_items)
+    async def menu_items(
+        self,
+        info: Info,
+        category: MenuCategory | None = None,
+        is_available: bool | None = None,
+        first: int = DEFAULT_PAGE_SIZE,
+        after: str | None = None,
+        skip: int = 0,
+    ) -> Connection[MenuItem] | None:
+        page = PageRequest(first, after, skip)
+        items = menus.pick(await load(info, menus.menu_items, int(self.id)), category, is_available)
+        return Connection.of(cut(items, menus.ITEMS, page), MenuItem.of, page)
+
+    @query(menus.combos)
+    async def combos(
+        self, info: Info, first: int = DEFAULT_PAGE_SIZE, after: str | None = None, skip: int = 0
+    ) -> Connection[Combo] | None:
+        page = PageRequest(first, after, skip)
+        return Connection.of(cut(await load(info, menus.combos, int(self.id)), menus.COMBOS, page), Combo.of, page)
+
+    @query(deadlines.deadlines)
+    async def deadlines(self, info: Info) -> Connection[Deadline] | None:
+        week = await load(info, deadlines.deadlines, int(self.id))
+        return Connection.of(cut(week, deadlines.BY_WEEKDAY, WHOLE), Deadline.of)
 
 
 @strawberry.type(description="A chat's request to get a cafe's orders.")
@@ -106,38 +231,16 @@ class User:
         )
 
 
-@strawberry.type(description="Where a page lies in its list.")
-class PageInfo:
-    has_next_page: bool
-    has_previous_page: bool
-    start_cursor: str | None
-    end_cursor: str | None
-
-
-@strawberry.type
-class Edge[Node]:
-    node: Node
-    cursor: str
-
-
-@strawberry.type(description="One page of a list.")
-class Connection[Node]:
-    edges: list[Edge[Node]]
-    nodes: list[Node]
-    page_info: PageInfo
-    total_count: int = strawberry.field(description="How many there are in the whole list.")
+@strawberry.type(description="A sign-in.")
+class Authentication:
+    token: str = strawberry.field(description="For the Authorization header: Bearer <token>.")
+    expires_at: datetime
+    user: User
 
     @classmethod
-    def of[Row](cls, page: Page[Row], node: Callable[[Row], Node], *, after: str | None, skip: int) -> Self:
-        nodes = [node(row) for row in page.items]
+    def of(cls, authentication: sign_in.Authentication) -> Self:
         return cls(
-            edges=[Edge(node=node, cursor=cursor) for node, cursor in zip(nodes, page.cursors, strict=True)],
-            nodes=nodes,
-            page_info=PageInfo(
-                has_next_page=page.has_next_page,
-                has_previous_page=after is not None or skip > 0,
-                start_cursor=page.cursors[0] if page.cursors else None,
-                end_cursor=page.cursors[-1] if page.cursors else None,
-            ),
-            total_count=page.total or 0,  # None only where nobody selects it
+            token=authentication.token,
+            expires_at=authentication.expires_at,
+            user=User.of(authentication.user),
         )

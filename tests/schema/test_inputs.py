@@ -1,10 +1,7 @@
 """What is wrong is refused at both doors, with the code of the contract and the name of the field, and changes nothing."""
 
 import base64
-from dataclasses import dataclass, field
-from typing import Any
 
-import orjson
 import pytest
 
 from app.clients import Clients
@@ -12,66 +9,27 @@ from app.context import Context
 from app.models import Cafe, LinkRequest
 from app.resolvers import links
 from app.resolvers.cafes import BY_NAME
-from app.resolvers.links import NEWEST_FIRST, REASON_MAX_CHARACTERS
+from app.resolvers.links import REASON_MAX_CHARACTERS
 from tests.conftest import add_cafe
 from tests.doors import CHAT, OTHER_CHAT, Door, rows
-
-ANOTHER_ID = 999
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A call and how it is refused. The cafe with id 1 is linked; 2 has a pending request of another chat, 3 nothing."""
-
-    operation: str
-    arguments: dict[str, Any]
-    code: str = "BAD_INPUT"
-    fields: tuple[str, ...] = ()
-    details: dict[str, Any] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        given = ",".join(f"{name}={str(value)[:16]!r}" for name, value in self.arguments.items())
-        return f"{self.operation}({given})"
-
-
-def cursor(*place: object, of: str = NEWEST_FIRST.name) -> str:
-    """Make up a cursor as our lists make them."""
-    return base64.urlsafe_b64encode(orjson.dumps([of, *place])).decode().rstrip("=")
-
-
-def bad(operation: str, name: str, value: object, **others: object) -> Refused:
-    return Refused(operation, {name: value, **others}, fields=(name,))
-
-
-def not_found(operation: str, resource: str, **arguments: Any) -> Refused:
-    details = {"resource": resource, "id": str(ANOTHER_ID)}
-    return Refused(operation, arguments, "NOT_FOUND", details=details)
-
-
-def conflict(code: str, operation: str, **arguments: object) -> Refused:
-    return Refused(operation, arguments, code)
-
-
-NO_CHAT_IDS: tuple[object, ...] = (
-    2**52,
-    -(2**52),
-    2**63,
-    10**30,
-    0,
-    "-1001",
-    "",
-    1.5,
-    1e300,
-    True,
-    None,
-    [CHAT],
-    {"id": CHAT},
+from tests.schema.refusals import (
+    ANOTHER_ID,
+    NO_CHAT_IDS,
+    NO_IDS,
+    NO_PAGE_SIZES,
+    NO_SKIPS,
+    NO_SWITCHES,
+    Refused,
+    bad,
+    conflict,
+    cursor,
+    expected,
+    not_found,
+    operations,
+    outcomes,
 )
+
 NO_USER_NAMES: tuple[object, ...] = ("x" * 256, "a\0b", 5, ["x"])
-NO_SWITCHES: tuple[object, ...] = (None, "true", 1, {})
-NO_PAGE_SIZES: tuple[object, ...] = (0, -1, 101, 2**31, "x", "", 1.5, "9" * 5000)
-NO_SKIPS: tuple[object, ...] = (-1, 2**31, "x")
-NO_IDS = ("x", "0", "-1", "1.0", "1e3", " 1", "１", str(2**63), "9" * 5000, "\0", "1;")
 NO_CURSORS = (
     "",
     "x",
@@ -140,21 +98,15 @@ async def world(clients: Clients, anybody: Context, linked: LinkRequest) -> None
     await add_cafe(clients, "Пельменная №1")
 
 
-@pytest.mark.parametrize("operation", sorted({refused.operation for refused in REFUSALS}))
+@pytest.mark.parametrize("operation", operations(REFUSALS))
 async def test_what_is_wrong_is_refused_and_changes_nothing(
     manager_door: Door, clients: Clients, world: None, operation: str
 ) -> None:
     """Each wrong call has its code, names what is wrong, and leaves the database as it was."""
-    refusals = {
-        f"{number} {refused}": refused for number, refused in enumerate(REFUSALS) if refused.operation == operation
-    }
+    wrong = [refused for refused in REFUSALS if refused.operation == operation]
     before = await rows(clients)
 
-    answers = {name: await manager_door(operation, **refused.arguments) for name, refused in refusals.items()}
-
-    assert {name: (answer.code, answer.fields, dict(answer.details)) for name, answer in answers.items()} == {
-        name: (refused.code, refused.fields, refused.details) for name, refused in refusals.items()
-    }
+    assert await outcomes(manager_door, wrong) == expected(wrong)
     assert await rows(clients) == before
 
 

@@ -1,0 +1,91 @@
+"""Wrong calls, and how each is to be refused at both doors."""
+
+import base64
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from app.resolvers.links import NEWEST_FIRST
+from tests.doors import CHAT, Door
+
+ANOTHER_ID = 999
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A call and how it is refused."""
+
+    operation: str
+    arguments: dict[str, Any]
+    code: str = "BAD_INPUT"
+    fields: tuple[str, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        given = ",".join(f"{name}={str(value)[:16]!r}" for name, value in self.arguments.items())
+        return f"{self.operation}({given})"
+
+
+def cursor(*place: object, of: str = NEWEST_FIRST.name) -> str:
+    """Make up a cursor as our lists make them."""
+    return base64.urlsafe_b64encode(orjson.dumps([of, *place])).decode().rstrip("=")
+
+
+def bad(operation: str, name: str, value: object, /, **others: object) -> Refused:
+    return Refused(operation, others | {name: value}, fields=(name,))
+
+
+def not_found(operation: str, resource: str, id_: int = ANOTHER_ID, /, **arguments: Any) -> Refused:
+    return Refused(operation, arguments, "NOT_FOUND", details={"resource": resource, "id": str(id_)})
+
+
+def conflict(code: str, operation: str, /, **arguments: object) -> Refused:
+    return Refused(operation, arguments, code)
+
+
+def operations(refusals: Iterable[Refused]) -> list[str]:
+    return sorted({refused.operation for refused in refusals})
+
+
+type Outcome = tuple[str | None, tuple[str, ...], dict[str, Any]]
+
+
+def expected(refusals: Sequence[Refused]) -> dict[str, Outcome]:
+    """Say how each is to be refused: its code, what it names, its details."""
+    return {
+        f"{number} {refused}": (refused.code, refused.fields, refused.details)
+        for number, refused in enumerate(refusals)
+    }
+
+
+async def outcomes(door: Door, refusals: Sequence[Refused]) -> dict[str, Outcome]:
+    """Say how each is refused."""
+    answers = {
+        f"{number} {refused}": await door(refused.operation, **refused.arguments)
+        for number, refused in enumerate(refusals)
+    }
+    return {name: (answer.code, answer.fields, dict(answer.details)) for name, answer in answers.items()}
+
+
+NO_CHAT_IDS: tuple[object, ...] = (
+    2**52,
+    -(2**52),
+    2**63,
+    10**30,
+    0,
+    "-1001",
+    "",
+    1.5,
+    1e300,
+    True,
+    None,
+    [CHAT],
+    {"id": CHAT},
+)
+NO_SWITCHES: tuple[object, ...] = (None, "true", 1, {})
+NO_PAGE_SIZES: tuple[object, ...] = (0, -1, 101, 2**31, "x", "", 1.5, "9" * 5000)
+NO_SKIPS: tuple[object, ...] = (-1, 2**31, "x")
+NO_IDS = ("x", "0", "-1", "1.0", "1e3", " 1", "１", str(2**63), "9" * 5000, "\0", "1;")
+NO_DATES: tuple[object, ...] = ("x", "", "2026-13-01", "2026-02-29", "1999-12-31", "2100-01-01", "1.1.2026", 5, "٢")

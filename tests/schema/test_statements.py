@@ -1,0 +1,261 @@
+"""Reads are few statements, however many rows they bring: each list is read at once, with all that is asked for of it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any
+
+import pytest
+from graphql import (
+    GraphQLField,
+    GraphQLObjectType,
+    GraphQLOutputType,
+    get_named_type,
+    is_leaf_type,
+    parse,
+    validate,
+)
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import event
+
+from app.clients import Clients
+from app.context import Context
+from app.models import Order, OrderItem, OrderStatus, Role, User
+from app.schema import create_schema
+from app.schema.limits import LimitsRule
+from app.viewer import Viewer
+from tests.conftest import MANAGER_TGID, Lunch, add_lunch
+
+SCHEMA = create_schema()
+
+CAFES = 4
+PEOPLE = 5
+ORDERS = 60
+
+ORDERS_PAGE = (
+    "the number of orders",
+    "a page of orders, joined with people and cafes",
+    "their items",
+    "the menus of their cafes",
+    "the combos of their cafes",
+    "the deadlines of their cafes",
+)
+CAFES_PAGE = ("the number of cafes", "a page of cafes", "their menus", "their combos", "their deadlines")
+
+
+@pytest.fixture
+async def many_orders(clients: Clients, people: None) -> None:
+    """Orders of several people from several cafes on several days, every third of them cancelled."""
+    lunches = [await add_lunch(clients, f"Cafe {number}") for number in range(CAFES)]
+    today = datetime.now(UTC).date()
+    async with clients.db() as session:
+        session.add_all(User(tgid=tgid, name=f"Person {tgid}") for tgid in range(1, 1 + PEOPLE))
+        await session.flush()
+        session.add_all(
+            _order(
+                lunches[number % CAFES],
+                user_tgid=1 + number % PEOPLE,
+                date=today - timedelta(days=number),
+                status=OrderStatus.CANCELLED if number % 3 == 0 else OrderStatus.CONFIRMED,
+            )
+            for number in range(ORDERS)
+        )
+
+
+def _order(lunch: Lunch, **fields: Any) -> Order:
+    combo = lunch.combo
+    return Order(
+        cafe_id=lunch.cafe.id,
+        combo_id=combo.id,
+        combo_name=combo.name,
+        combo_price=combo.price,
+        total_price=combo.price,
+        items=[OrderItem.of(lunch.soup), OrderItem.of(lunch.main), OrderItem.of(lunch.cola, 2)],
+        **fields,
+    )
+
+
+@contextmanager
+def counting(clients: Clients) -> Iterator[list[str]]:
+    """Collect the statements that reach the database."""
+    statements: list[str] = []
+
+    def collect(_connection: object, _cursor: object, statement: str, *_others: object) -> None:
+        statements.append(statement)
+
+    event.listen(clients.engine.sync_engine, "before_cursor_execute", collect)
+    try:
+        yield statements
+    finally:
+        event.remove(clients.engine.sync_engine, "before_cursor_execute", collect)
+
+
+async def execute(clients: Clients, document: str) -> tuple[dict[str, Any], list[str]]:
+    """Ask as a manager, and return the answer and the statements that it took."""
+    ctx = Context(clients, source="test", identified=Viewer(MANAGER_TGID, Role.MANAGER))
+    with counting(clients) as statements:
+        result = await SCHEMA.execute(document, None, ctx)
+    assert result.errors is None
+    assert result.data is not None
+    return result.data, statements
+
+
+CAFE_PARTS = """
+  menuItems(first: 3) { nodes { id name price } totalCount }
+  combos(first: 2) { nodes { name categories } totalCount }
+  deadlines { nodes { weekday } totalCount }
+"""
+
+
+@pytest.mark.parametrize("first", [1, 5, 50])
+async def test_a_page_of_orders_is_six_statements(clients: Clients, many_orders: None, first: int) -> None:
+    """With everything that they have, and with their cafes' menus."""
+    document = f"""{{
+      orders(first: {first}) {{
+        nodes {{
+          id date status notes totalPrice combo {{ id name price }} dishes {{ name category }} extras {{ name quantity }}
+          user {{ tgid name }} userName cafe {{ id name {CAFE_PARTS} }} cafeName
+        }}
+        totalCount
+        pageInfo {{ endCursor hasNextPage }}
+      }}
+    }}"""
+
+    data, statements = await execute(clients, document)
+
+    assert len(data["orders"]["nodes"]) == first
+    assert len(statements) == len(ORDERS_PAGE), statements
+
+
+@pytest.mark.parametrize(
+    ("selected", "statements"),
+    [
+        ("nodes { id combo { name } }", 1),
+        ("pageInfo { endCursor } edges { cursor node { id tgid cafeId } }", 1),
+        ("totalCount", 2),
+        ("nodes { user { name } userName cafe { id name } cafeName }", 1),
+        ("nodes { dishes { name } extras { name } }", 2),
+        ("nodes { cafe { menuItems { totalCount } } }", 2),
+        ("nodes { cafe { soups: menuItems(category: SOUP) { totalCount } extras: menuItems { totalCount } } }", 2),
+    ],
+)
+async def test_what_is_not_asked_for_is_not_read(
+    clients: Clients, many_orders: None, selected: str, statements: int
+) -> None:
+    """Only what the selection needs is read."""
+    _, made = await execute(clients, f"{{ orders(first: 5) {{ {selected} }} }}")
+
+    assert len(made) == statements, made
+
+
+@pytest.mark.parametrize("first", [1, CAFES])
+async def test_a_page_of_cafes_is_five_statements(clients: Clients, many_orders: None, first: int) -> None:
+    """With their menus, combos and deadlines."""
+    data, statements = await execute(
+        clients, f"{{ cafes(first: {first}) {{ nodes {{ id name {CAFE_PARTS} }} totalCount }} }}"
+    )
+
+    assert len(data["cafes"]["nodes"]) == first
+    assert len(statements) == len(CAFES_PAGE), statements
+
+
+async def test_one_order_is_two_statements(clients: Clients, many_orders: None) -> None:
+    """The order with its person and cafe, and its items."""
+    _, statements = await execute(clients, "{ order(id: 1) { userName cafeName dishes { name } extras { name } } }")
+
+    assert len(statements) == 2, statements
+
+
+async def test_a_summary_is_five_statements(clients: Clients, many_orders: None) -> None:
+    """The cafe, the totals, the items, the combos and the notes, however many orders there are."""
+    document = f"""{{
+      orderSummary(cafeId: 1, date: "{datetime.now(UTC).date() - timedelta(days=4)}") {{
+        ordersCount combos {{ name }} dishes {{ dishes {{ name }} }} extras {{ name }} notes {{ userName }}
+      }}
+    }}"""
+
+    data, statements = await execute(clients, document)
+
+    assert data["orderSummary"]["ordersCount"] == 1
+    assert len(statements) == 5, statements
+
+
+DEEPEST = 6
+"""How deep selections go: as far as the rows of a list that belongs to a part of a list's rows."""
+
+
+class Selections:
+    """Random selections: any fields at any depth, with aliases, inline and named fragments."""
+
+    def __init__(self, draw: st.DrawFn) -> None:
+        self.draw = draw
+        self.fragments: list[str] = []
+        self.aliases = count()
+
+    def of(self, type_: GraphQLOutputType, depth: int = 0) -> str:
+        """Select something of an object."""
+        named = get_named_type(type_)
+        assert isinstance(named, GraphQLObjectType)
+        leaves = sorted(name for name, field in named.fields.items() if is_leaf_type(get_named_type(field.type)))
+        others = sorted(named.fields.keys() - set(leaves)) if depth < DEEPEST else []
+        either = [st.sampled_from(names) for names in (leaves, others) if names]
+        chosen = self.draw(st.lists(st.one_of(either), min_size=1, max_size=3))
+        return "{ " + " ".join(self._selection(named, name, depth) for name in chosen) + " }"
+
+    def _selection(self, parent: GraphQLObjectType, name: str, depth: int) -> str:
+        selected = f"a{next(self.aliases)}: {name}{self._field(parent.fields[name], depth)}"
+        match self.draw(st.integers(0, 3)):
+            case 0:
+                return f"... on {parent.name} {{ {selected} }}"
+            case 1:
+                fragment = f"f{len(self.fragments)}"
+                self.fragments.append(f"fragment {fragment} on {parent.name} {{ {selected} }}")
+                return f"...{fragment}"
+            case _:
+                return selected
+
+    def _field(self, field: GraphQLField, depth: int) -> str:
+        if is_leaf_type(get_named_type(field.type)):
+            return ""
+        first = f"(first: {self.draw(st.integers(1, 4))})" if "first" in field.args else ""
+        return f"{first} {self.of(field.type, depth + 1)}"
+
+
+@st.composite
+def documents(draw: st.DrawFn, root: str) -> str:
+    """Ask for a page in some way or other, within what one document may ask for."""
+    assert SCHEMA._schema.query_type is not None
+    selections = Selections(draw)
+    selected = selections.of(SCHEMA._schema.query_type.fields[root].type)
+    document = "\n".join([f"{{ {root}(first: 10) {selected} }}", *selections.fragments])
+    assume(not validate(SCHEMA._schema, parse(document), [LimitsRule]))
+    return document
+
+
+with_a_database = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+
+
+@with_a_database
+@given(documents("orders"))
+async def test_however_orders_are_asked_for_it_is_at_most_six_statements(
+    clients: Clients, many_orders: None, document: str
+) -> None:
+    """Any fields in any shape: a page takes at most what it takes with everything."""
+    _, statements = await execute(clients, document)
+
+    assert len(statements) <= len(ORDERS_PAGE), statements
+
+
+@with_a_database
+@given(documents("cafes"))
+async def test_however_cafes_are_asked_for_it_is_at_most_five_statements(
+    clients: Clients, many_orders: None, document: str
+) -> None:
+    """Any fields in any shape, as above."""
+    _, statements = await execute(clients, document)
+
+    assert len(statements) <= len(CAFES_PAGE), statements
