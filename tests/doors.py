@@ -4,11 +4,14 @@ import asyncio
 import json
 import re
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import date, time
+from decimal import Decimal
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -18,6 +21,8 @@ import sqlalchemy as sa
 from graphql import (
     GraphQLEnumType,
     GraphQLField,
+    GraphQLInputObjectType,
+    GraphQLInputType,
     GraphQLObjectType,
     GraphQLOutputType,
     build_schema,
@@ -39,6 +44,7 @@ from app.main import create_app
 from app.models import Cafe, LinkRequest, metadata
 from app.resolvers import links
 from app.settings import Settings
+from tests.conftest import Lunch
 from tests.servers import DEADLINE_S, serving, until
 
 CHAT = -1001
@@ -50,9 +56,38 @@ INIT = {"type": "connection_init"}
 CONTRACT = build_schema((Path(__file__).parent.parent / "schema.graphql").read_text(encoding="utf-8"))
 
 REST = {
+    "authenticate": ("POST", "/auth/telegram"),
+    "users": ("GET", "/users"),
+    "create_user": ("POST", "/users"),
+    "create_manager": ("POST", "/users/managers"),
     "me": ("GET", "/users/me"),
+    "user": ("GET", "/users/{tgid}"),
+    "set_user_access": ("PATCH", "/users/{tgid}/access"),
+    "delete_user": ("DELETE", "/users/{tgid}"),
     "cafes": ("GET", "/cafes"),
+    "create_cafe": ("POST", "/cafes"),
     "cafe": ("GET", "/cafes/{id}"),
+    "update_cafe": ("PATCH", "/cafes/{id}"),
+    "set_cafe_status": ("PATCH", "/cafes/{id}/status"),
+    "delete_cafe": ("DELETE", "/cafes/{id}"),
+    "cafe.menu_items": ("GET", "/cafes/{id}/menu"),
+    "create_menu_item": ("POST", "/cafes/{cafe_id}/menu"),
+    "update_menu_item": ("PATCH", "/cafes/{cafe_id}/menu/{id}"),
+    "delete_menu_item": ("DELETE", "/cafes/{cafe_id}/menu/{id}"),
+    "cafe.combos": ("GET", "/cafes/{id}/combos"),
+    "create_combo": ("POST", "/cafes/{cafe_id}/combos"),
+    "update_combo": ("PATCH", "/cafes/{cafe_id}/combos/{id}"),
+    "delete_combo": ("DELETE", "/cafes/{cafe_id}/combos/{id}"),
+    "cafe.deadlines": ("GET", "/cafes/{id}/deadlines"),
+    "set_deadlines.deadlines": ("PUT", "/cafes/{cafe_id}/deadlines"),
+    "order_week": ("GET", "/orders/availability/week"),
+    "order_availability": ("GET", "/orders/availability/{date}"),
+    "orders": ("GET", "/orders"),
+    "place_order": ("POST", "/orders"),
+    "order": ("GET", "/orders/{id}"),
+    "update_order": ("PATCH", "/orders/{id}"),
+    "cancel_order": ("DELETE", "/orders/{id}"),
+    "order_summary": ("GET", "/cafes/{cafe_id}/summary/{date}"),
     "link_request": ("POST", "/cafes/{cafe_id}/link-request"),
     "set_notifications": ("PATCH", "/cafes/{cafe_id}/notifications"),
     "unlink": ("DELETE", "/cafes/{cafe_id}/link"),
@@ -60,14 +95,18 @@ REST = {
     "approve": ("POST", "/cafe-requests/{request_id}/approve"),
     "reject": ("POST", "/cafe-requests/{request_id}/reject"),
 }
-"""The contract's table of operations, without the subscriptions. A path's parameter has GraphQL's name here."""
+"""The contract's table of operations, without the subscriptions. A path's parameter has GraphQL's name here. What is
+read of a part of the result has its name behind a dot."""
+
+REST_IDS = {"cafes": "cafe_id", "menu": "item_id", "combos": "combo_id", "orders": "order_id"}
+"""What REST calls the `id` of what a path lists."""
 
 
 @dataclass(frozen=True)
 class Answer:
     """What came back, in REST's spelling through whichever door. `fields` are the arguments that BAD_INPUT blames."""
 
-    response: httpx.Response = field(repr=False)
+    response: httpx.Response = field(repr=False, compare=False)
     data: Any = None
     code: str | None = None
     fields: tuple[str, ...] = ()
@@ -94,31 +133,26 @@ class Door(ABC):
 
 
 class GraphQLDoor(Door):
-    """`POST /graphql`, with a variable for each of the field's arguments, given or not."""
+    """`POST /graphql`, with a variable for each of the fields' arguments, given or not."""
 
     async def __call__(self, operation: str, /, **arguments: object) -> Answer:
-        name = camel(operation)
-        kind, root = _root_field(name)
-        declared = ", ".join(
-            f"${argument}: {definition.type}{_default(definition)}" for argument, definition in root.args.items()
-        )
-        passed = ", ".join(f"{argument}: ${argument}" for argument in root.args)
-        document = (
-            f"{kind}{f'({declared})' if declared else ''} "
-            f"{{ result: {name}{f'({passed})' if passed else ''} {_selection(root.type)} }}"
-        )
-        variables = {
-            camel(argument): value.upper()
-            if isinstance(value, str) and isinstance(get_named_type(root.args[camel(argument)].type), GraphQLEnumType)
-            else value
-            for argument, value in arguments.items()
-        }
+        kind, steps = _steps(operation)
+        taken = {name: definition for step in steps for name, definition in step.field.args.items()}
+        declared = ", ".join(f"${name}: {definition.type}{_default(definition)}" for name, definition in taken.items())
+        selection = _selection(steps[-1].field.type)
+        for step in reversed(steps):
+            passed = ", ".join(f"{name}: ${name}" for name in step.field.args)
+            selection = f"{{ result: {step.name}{f'({passed})' if passed else ''} {selection} }}"
+        variables = {camel(name): _for_graphql(taken[camel(name)].type, value) for name, value in arguments.items()}
         return graphql_answer(
             await self.api.post(
                 "/graphql",
-                content=json.dumps({"query": document, "variables": variables}),
+                content=json.dumps(
+                    {"query": f"{kind}{f'({declared})' if declared else ''} {selection}", "variables": variables}
+                ),
                 headers={"Content-Type": "application/json", **self.headers},
-            )
+            ),
+            depth=len(steps),
         )
 
 
@@ -130,26 +164,34 @@ class RestDoor(Door):
         rest = {"first": "limit"} if method == "GET" else {}
         others = {rest.get(name, name): value for name, value in arguments.items() if f"{{{name}}}" not in path}
         in_path = {name: quote(str(value), safe="") for name, value in arguments.items() if f"{{{name}}}" in path}
+        with_body = method in {"POST", "PUT", "PATCH"} and bool(others)
         request = self.api.build_request(
             method,
             "/api/v1" + path.format_map(in_path),
-            params={name: str(value) for name, value in others.items()} if method == "GET" else None,
-            content=json.dumps(others) if method in {"POST", "PATCH"} and others else None,
+            params={name: text_of(value) for name, value in others.items()} if not with_body else None,
+            content=json.dumps(others, default=str) if with_body else None,
             headers=self.headers,
         )
-        return rest_answer(
-            await self.api.send(request), {"limit": "first"} | ({"cafe_id": "id"} if operation == "cafe" else {})
-        )
+        before, has_id, _ = path.partition("/{id}")
+        of_path = {REST_IDS[before.rpartition("/")[2]]: "id"} if has_id else {}
+        return rest_answer(await self.api.send(request), {"limit": "first"} | of_path)
 
 
-def graphql_answer(response: httpx.Response) -> Answer:
-    """Read an answer of GraphQL's."""
+def text_of(value: object) -> str:
+    """What a query's parameter looks like."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def graphql_answer(response: httpx.Response, depth: int = 1) -> Answer:
+    """Read an answer of GraphQL's. `depth` is how many results lie in each other."""
     body = response.json()
     if "errors" not in body:
-        return Answer(response, lower_enums(body["data"]["result"]))
+        data = body["data"]
+        for _ in range(depth):
+            data = data["result"]
+        return Answer(response, lower_enums(data))
     extensions = [error["extensions"] for error in body["errors"]]
-    details = dict(extensions[0].get("details", {}))
-    details.pop("field", None)
+    details = {snake(name): value for name, value in extensions[0].get("details", {}).items() if name != "field"}
     return Answer(
         response,
         code=extensions[0]["code"],
@@ -171,6 +213,26 @@ def rest_answer(response: httpx.Response, names: Mapping[str, str]) -> Answer:
     )
 
 
+async def walk(door: Door, operation: str, /, key: str = "id", **arguments: object) -> list[Any]:
+    """Go from page to page until the end, and return the keys that were met."""
+    page = (await door(operation, **arguments)).data
+    met = [row[key] for row in page["items"]]
+    while page["page_info"]["has_next_page"]:
+        page = (await door(operation, **arguments, after=page["page_info"]["end_cursor"])).data
+        met += [row[key] for row in page["items"]]
+    return met
+
+
+def an_order(lunch: Lunch, **changes: object) -> dict[str, Any]:
+    """Arguments of `place_order` that are good, but for `changes`: soup and main for a date that is open."""
+    return {
+        "cafe_id": lunch.cafe.id,
+        "date": lunch.open_date,
+        "combo_id": lunch.combo.id,
+        "dish_ids": [lunch.soup.id, lunch.main.id],
+    } | changes
+
+
 def camel(name: str) -> str:
     return re.sub(r"_([a-z])", lambda match: match[1].upper(), name)
 
@@ -184,18 +246,51 @@ def lower_enums(value: Any) -> Any:
     if isinstance(value, list):
         return [lower_enums(item) for item in value]
     if isinstance(value, dict):
-        return {
-            name: item.lower() if name in ENUM_FIELDS and isinstance(item, str) else lower_enums(item)
-            for name, item in value.items()
-        }
+        return {name: _lowered(item) if name in ENUM_FIELDS else lower_enums(item) for name, item in value.items()}
     return value
 
 
-def _root_field(name: str) -> tuple[str, GraphQLField]:
+def _lowered(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_lowered(item) for item in value]
+    return value.lower() if isinstance(value, str) else value
+
+
+@dataclass(frozen=True)
+class Step:
+    """A field on the way from the root to the result."""
+
+    name: str
+    field: GraphQLField
+
+
+def _steps(operation: str) -> tuple[str, list[Step]]:
+    first, *parts = camel(operation).split(".")
     for kind, type_ in (("query", CONTRACT.query_type), ("mutation", CONTRACT.mutation_type)):
-        if type_ is not None and name in type_.fields:
-            return kind, type_.fields[name]
-    raise LookupError(name)
+        if type_ is not None and first in type_.fields:
+            steps = [Step(first, type_.fields[first])]
+            for part in parts:
+                parent = get_named_type(steps[-1].field.type)
+                assert isinstance(parent, GraphQLObjectType)
+                steps.append(Step(part, parent.fields[part]))
+            return kind, steps
+    raise LookupError(operation)
+
+
+def _for_graphql(kind: GraphQLInputType, value: Any) -> Any:
+    """Give the values of enumerations and the names of fields GraphQL's spelling."""
+    named = get_named_type(kind)
+    if isinstance(value, list):
+        return [_for_graphql(cast("GraphQLInputType", named), item) for item in value]
+    if isinstance(named, GraphQLInputObjectType) and isinstance(value, dict):
+        fields = {camel(name): item for name, item in value.items()}
+        return {
+            name: _for_graphql(named.fields[name].type, item) if name in named.fields else item
+            for name, item in fields.items()
+        }
+    if isinstance(named, GraphQLEnumType) and isinstance(value, str):
+        return value.upper()
+    return str(value) if isinstance(value, date | time | Decimal) else value
 
 
 def _default(definition: Any) -> str:
@@ -204,16 +299,31 @@ def _default(definition: Any) -> str:
 
 
 def _selection(type_: GraphQLOutputType) -> str:
-    """Select what REST shows: an object's own fields, and of a list its rows and where it ends."""
+    """Select what REST shows: an object's own fields and parts, and of a list its rows and where it ends."""
     named = get_named_type(type_)
     assert isinstance(named, GraphQLObjectType)
     if "nodes" in named.fields:
         rows = _selection(named.fields["nodes"].type)
         ends = "page_info: pageInfo { end_cursor: endCursor has_next_page: hasNextPage }"
         return f"{{ items: nodes {rows} total: totalCount {ends} }}"
-    leaves = [name for name, child in named.fields.items() if is_leaf_type(get_named_type(child.type))]
-    return f"{{ {' '.join(f'{snake(name)}: {name}' for name in leaves)} }}"
+    shown = [
+        f"{snake(name)}: {name} {'' if is_leaf_type(get_named_type(child.type)) else _selection(child.type)}"
+        for name, child in named.fields.items()
+        if is_leaf_type(get_named_type(child.type)) or get_named_type(child.type).name.startswith(PARTS[named.name])
+    ]
+    return f"{{ {' '.join(shown)} }}"
 
+
+PARTS: Mapping[str, tuple[str, ...]] = defaultdict(
+    lambda: ("no such type",),
+    {
+        "Authentication": ("User",),
+        "Order": ("OrderCombo", "OrderDish", "OrderExtra"),
+        "OrderSummary": ("Summary",),
+        "SummaryCategory": ("Summary",),
+    },
+)
+"""Which objects REST shows inside of which."""
 
 ENUM_FIELDS = {
     name

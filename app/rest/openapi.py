@@ -9,23 +9,28 @@ from typing import Any
 
 from graphql import (
     GraphQLEnumType,
+    GraphQLInputField,
+    GraphQLInputObjectType,
     GraphQLList,
     GraphQLNamedType,
     GraphQLNonNull,
     GraphQLOutputType,
     GraphQLType,
     SelectionSetNode,
+    Undefined,
     get_named_type,
+    is_required_input_field,
     value_from_ast_untyped,
 )
+from strawberry.utils.str_converters import to_snake_case
 
 from app.auth import PUBLIC
 from app.models.users import TELEGRAM_ID_MAX
 from app.rest.problem import CODES, PROBLEM_JSON
-from app.rest.routes import PREFIX, ROUTES, Route
+from app.rest.routes import CSV, PREFIX, ROUTES, Route
 from app.rest.stored import StoredOperation, Variable, load
 from app.schema import Schema
-from app.schema.operations import operation_of
+from app.schema.operations import WHO, operation_of
 
 SCALARS: Mapping[str, dict[str, Any]] = {
     "ID": {"type": "string"},
@@ -34,6 +39,9 @@ SCALARS: Mapping[str, dict[str, Any]] = {
     "Float": {"type": "number"},
     "Boolean": {"type": "boolean"},
     "DateTime": {"type": "string", "format": "date-time"},
+    "Date": {"type": "string", "format": "date"},
+    "Time": {"type": "string", "description": "A local time.", "pattern": r"^\d\d:\d\d(:\d\d(\.\d{1,6})?)?$"},
+    "Decimal": {"type": "string", "format": "decimal", "pattern": r"^\d{1,12}(\.\d{1,2})?$"},
     "TelegramId": {
         "type": "integer",
         "format": "int64",
@@ -92,7 +100,7 @@ def create_openapi(schema: Schema, version: str) -> dict[str, Any]:
 
 
 def _operation(route: Route, operation: StoredOperation) -> dict[str, Any]:
-    function = operation_of(operation.field)
+    function = operation_of(operation.purpose)
     summary = (function.__doc__ or "").partition("\n")[0]
     in_path = [name for name in operation.variables if f"{{{name}}}" in route.path]
     others = [variable for name, variable in operation.variables.items() if name not in in_path]
@@ -101,6 +109,7 @@ def _operation(route: Route, operation: StoredOperation) -> dict[str, Any]:
         "operationId": operation.name[0].lower() + operation.name[1:],
         "tags": [route.tag],
         "summary": summary,
+        "description": f"For {WHO[function.allowed]}.",
         "parameters": [_parameter(operation.variables[name], "path") for name in in_path]
         + ([] if has_body else [_parameter(variable, "query") for variable in others]),
         "responses": {
@@ -142,21 +151,24 @@ def _is_required(variable: Variable) -> bool:
 def _input(variable: Variable) -> dict[str, Any]:
     schema = _type(variable.type, nullable=False)
     if variable.definition.default_value is not None:
-        schema["default"] = value_from_ast_untyped(variable.definition.default_value)
+        schema["default"] = _default(schema, value_from_ast_untyped(variable.definition.default_value))
     return schema
 
 
 def _success(route: Route, operation: StoredOperation) -> dict[str, Any]:
     if route.status == HTTPStatus.NO_CONTENT:
         return {"description": "Done."}
-    schema = _output(operation, operation.root.selection_set, operation.field.type)
+    schema = _output(operation, operation.result.node.selection_set, operation.result.field.type)
     if operation.is_subscription:
         return {
             "description": "Server-Sent Events. Each event's data is this object as JSON; an event `error` carries a "
             "problem, and is the last.",
             "content": {"text/event-stream": {"schema": schema}},
         }
-    return {"description": "Done.", "content": {"application/json": {"schema": schema}}}
+    content = {"application/json": {"schema": schema}}
+    if route.as_csv is not None:
+        content[CSV] = {"schema": {"type": "string"}}
+    return {"description": "Done.", "content": content}
 
 
 def _output(
@@ -186,10 +198,31 @@ def _type(type_: GraphQLType, *, nullable: bool) -> dict[str, Any]:
         schema: dict[str, Any] = {"type": "array", "items": _type(type_.of_type, nullable=True)}
     else:
         schema = _named(get_named_type(type_))
-    return schema | {"type": [schema["type"], "null"]} if nullable else schema
+    if not nullable:
+        return schema
+    values = {"enum": [*schema["enum"], None]} if "enum" in schema else {}
+    return schema | {"type": [schema["type"], "null"]} | values
+
+
+def _input_field(field: GraphQLInputField) -> dict[str, Any]:
+    schema = _described(_type(field.type, nullable=True), field.description)
+    return schema if field.default_value is Undefined else schema | {"default": _default(schema, field.default_value)}
+
+
+def _default(schema: Mapping[str, Any], value: Any) -> Any:
+    """Give the value of an enumeration REST's case."""
+    return value.lower() if "enum" in schema else value
 
 
 def _named(type_: GraphQLNamedType) -> dict[str, Any]:
     if isinstance(type_, GraphQLEnumType):
         return {"type": "string", "enum": [name.lower() for name in type_.values]}
+    if isinstance(type_, GraphQLInputObjectType):
+        fields = {to_snake_case(name): field for name, field in type_.fields.items()}
+        return {
+            "type": "object",
+            "properties": {name: _input_field(field) for name, field in fields.items()},
+            "required": [name for name, field in fields.items() if is_required_input_field(field)],
+            "additionalProperties": False,
+        }
     return dict(SCALARS[type_.name])

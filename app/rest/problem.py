@@ -1,5 +1,6 @@
 """Failures as REST tells them: problem documents (RFC 9457)."""
 
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -7,27 +8,35 @@ from typing import Any
 import orjson
 import structlog
 from starlette.responses import Response
+from strawberry.utils.str_converters import to_snake_case
 
 from app.errors import Internal, LunchbotError
 
 PROBLEM_JSON = "application/problem+json"
 
+GRAPHQL_PLACE = re.compile(r"^\[\d+\][\w.\[\]]*(?=:)|(?<=needs )\w+$")
+"""Such as `[0].deadlineTime`, at the beginning of what is wrong."""
 
-def problem_of(errors: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> Response:
+
+def problem_of(
+    errors: Sequence[Mapping[str, Any]], names: Mapping[str, str], choices: Mapping[str, Sequence[str]]
+) -> Response:
     """Answer with GraphQL's `errors`.
 
     Args:
-        errors: At least one error, as the schema's `Errors` extension presents it.
+        errors: At least one error, as the schema presents it.
         names: What REST calls an argument.
+        choices: What may be said for a parameter that is an enumeration.
     """
     first = errors[0]
     code = first["extensions"]["code"]
     kind = _KINDS.get(code, Internal)
-    details = dict(first["extensions"].get("details", {}))
+    details = {to_snake_case(name): value for name, value in first["extensions"].get("details", {}).items()}
     fields: list[dict[str, str]] = [
-        {"field": _field(error, names), "detail": _without_field(error["message"])}
+        {"field": name, "detail": _problem_in(error["message"], choices.get(name))}
         for error in errors
         if "field" in error["extensions"].get("details", {})
+        for name in [_field(error, names)]
     ]
     details.pop("field", None)
     detail = "{field}: {detail}".format(**fields[0]) if fields else first["message"]
@@ -44,8 +53,12 @@ def problem(error: LunchbotError, headers: Mapping[str, str] | None = None) -> R
     return _problem(type(error), error.message, details, fields, headers)
 
 
-def _without_field(message: str) -> str:
-    return message.partition(": ")[2] or message
+def _problem_in(message: str, choices: Sequence[str] | None) -> str:
+    """Take the field's name away, and give the place within it, what it needs or may be, REST's spelling."""
+    if choices is not None and "does not exist in" in message:
+        return f"must be one of: {', '.join(choices)}"
+    problem = message.partition(": ")[2] or message
+    return GRAPHQL_PLACE.sub(lambda found: to_snake_case(found[0]), problem)
 
 
 def _field(error: Mapping[str, Any], names: Mapping[str, str]) -> str:
@@ -61,7 +74,7 @@ def _problem(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     sent = dict(headers or {})
-    if (retry_after := details.get("retry_after", details.get("retryAfter"))) is not None:
+    if (retry_after := details.get("retry_after")) is not None:
         sent["Retry-After"] = str(retry_after)
     if kind.status == HTTPStatus.UNAUTHORIZED:
         sent["WWW-Authenticate"] = "Bearer"

@@ -1,6 +1,6 @@
 """The stored operations: parsed, validated and understood once, at start-up."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -32,7 +32,7 @@ from graphql import (
 FILE = Path(__file__).parent / "operations.graphql"
 
 RESULT = "result"
-"""The alias of each stored operation's one root field: what REST answers with."""
+"""The alias of what REST answers with: of each stored operation's one root field, or of a field on the way down."""
 
 type Fragments = Mapping[str, FragmentDefinitionNode]
 
@@ -44,6 +44,19 @@ class Variable:
     name: str
     type: GraphQLInputType
     definition: VariableDefinitionNode
+
+
+@dataclass(frozen=True)
+class Step:
+    """A field on the way from the root to the result: as it is selected, and as the schema knows it."""
+
+    node: FieldNode
+    field: GraphQLField
+
+    @property
+    def name(self) -> str:
+        """What the field is called in the data."""
+        return self.node.alias.value if self.node.alias else self.node.name.value
 
 
 @dataclass(frozen=True)
@@ -69,21 +82,46 @@ class StoredOperation:
         return self.node.operation is OperationType.SUBSCRIPTION
 
     @cached_property
-    def root(self) -> FieldNode:
-        field = self.node.selection_set.selections[0]
-        assert isinstance(field, FieldNode)
-        return field
+    def path(self) -> tuple[Step, ...]:
+        """The fields from the root to the result: one, or more where the result is a part of another object."""
+        parent = self.schema.get_root_type(self.node.operation)
+        selections: SelectionSetNode | None = self.node.selection_set
+        steps: list[Step] = []
+        while not steps or steps[-1].name != RESULT:
+            assert parent is not None
+            assert selections is not None
+            node = selections.selections[0]
+            assert isinstance(node, FieldNode)
+            field: GraphQLField = parent.fields[node.name.value]
+            steps.append(Step(node, field))
+            below = get_named_type(field.type)
+            parent = below if isinstance(below, GraphQLObjectType) else None
+            selections = node.selection_set
+        return tuple(steps)
+
+    @property
+    def root(self) -> Step:
+        return self.path[0]
+
+    @property
+    def result(self) -> Step:
+        return self.path[-1]
 
     @property
     def field_name(self) -> str:
         """The root field's name in the schema."""
-        return self.root.name.value
+        return self.root.node.name.value
 
-    @cached_property
-    def field(self) -> GraphQLField:
-        """The root field as the schema knows it."""
-        field: GraphQLField = self._root_type.fields[self.field_name]
-        return field
+    @property
+    def purpose(self) -> GraphQLField:
+        """The field whose function says what this operation does: what it changes, or what it reads in the end."""
+        return self.root.field if self.node.operation is OperationType.MUTATION else self.result.field
+
+    def result_of(self, data: Any) -> Any:
+        """Take the result out of what the schema answered, with its enumerations in REST's case."""
+        for step in self.path:
+            data = data[step.name]
+        return self._lower_enums(data)
 
     @cached_property
     def variables(self) -> Mapping[str, Variable]:
@@ -95,24 +133,27 @@ class StoredOperation:
         return found
 
     @cached_property
+    def choices(self) -> Mapping[str, Sequence[str]]:
+        """What may be said for those variables that are enumerations, in REST's case."""
+        return {
+            name: [value.lower() for value in kind.values]
+            for name, variable in self.variables.items()
+            if isinstance(kind := get_named_type(variable.type), GraphQLEnumType)
+        }
+
+    @cached_property
     def variable_of_argument(self) -> Mapping[str, str]:
-        """Which variable feeds which argument of the root field: what GraphQL calls `first`, REST calls `limit`."""
+        """Which variable feeds which argument: what GraphQL calls `first`, REST calls `limit`."""
         return {
             argument.name.value: argument.value.name.value
-            for argument in self.root.arguments or ()
+            for step in self.path
+            for argument in step.node.arguments or ()
             if isinstance(argument.value, VariableNode)
         }
 
-    @property
-    def _root_type(self) -> GraphQLObjectType:
-        root = self.schema.get_root_type(self.node.operation)
-        assert root is not None
-        return root
-
     @cached_property
-    def lower_enums(self) -> "Lowering":
-        """How to give the result's enumerations REST's case."""
-        return self._lowering(self.root.selection_set, self.field.type)
+    def _lower_enums(self) -> "Lowering":
+        return self._lowering(self.result.node.selection_set, self.result.field.type)
 
     def fields_of(
         self, selections: SelectionSetNode, type_: GraphQLOutputType

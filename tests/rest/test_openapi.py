@@ -16,7 +16,7 @@ from app.rest.problem import CODES, PROBLEM_JSON
 from app.rest.routes import PREFIX, ROUTES, Route
 from app.rest.stored import load
 from app.schema import create_schema
-from tests.conftest import add_cafe
+from tests.conftest import USER_TGID, Lunch, add_cafe
 from tests.doors import OTHER_CHAT
 
 OPENAPI = create_openapi(create_schema(), version("lunch-bot"))
@@ -88,8 +88,8 @@ def misfits(schema: dict[str, Any], value: Any, place: str = "$") -> list[str]:
 
 
 def described(method: str, path: str, status: str) -> dict[str, Any]:
-    [content] = OPENAPI["paths"][PREFIX + path][method]["responses"][status]["content"].values()
-    schema: dict[str, Any] = content["schema"]
+    content = OPENAPI["paths"][PREFIX + path][method]["responses"][status]["content"]
+    schema: dict[str, Any] = content["application/json"]["schema"]
     return schema
 
 
@@ -157,10 +157,10 @@ def test_types_are_those_of_json() -> None:
 
 
 def test_what_a_manager_may_do_needs_a_token() -> None:
-    """Every operation but asking for a link names the scheme."""
+    """Every operation but asking for a link and signing in names the scheme."""
     public = {operation["operationId"] for _, _, operation in operations() if "security" not in operation}
 
-    assert public == {"linkRequest"}
+    assert public == {"linkRequest", "authenticate"}
     assert OPENAPI["components"]["securitySchemes"]["bearer"]["type"] == "http"
 
 
@@ -170,11 +170,11 @@ def test_codes_are_listed() -> None:
 
 
 def test_enumerations_are_lower_case() -> None:
-    """As in the answers."""
+    """As in the answers; null is among those of a value that may be left open."""
     values = {value for schema in schemas(OPENAPI["paths"]) for value in schema.get("enum", [])}
 
-    assert {"pending", "manager", "en"} <= values
-    assert all(value.islower() for value in values)
+    assert {"pending", "manager", "en", "soup", "confirmed", "no_delivery", None} <= values
+    assert all(value.islower() for value in values - {None})
 
 
 @pytest.mark.parametrize(
@@ -206,6 +206,59 @@ async def test_answers_are_as_described(
 
     schema = described(method, route or path, str(response.status_code))
     assert misfits(schema, response.json()) == []
+
+
+async def test_answers_about_ordering_are_as_described(
+    called: httpx.AsyncClient, manager_token: str, lunch: Lunch
+) -> None:
+    """So do people, cafes, menus, deadlines, and orders; and what is sent for it fits the document as well."""
+    extras = [{"menu_item_id": str(lunch.cola.id), "quantity": 2}]
+    order = {"combo_id": "1", "dish_ids": ["1", "4"], "extras": extras, "notes": "Hot", "tgid": USER_TGID}
+    item = {"name": "Tea", "category": "extra", "price": "1.00", "description": "", "is_available": True}
+    combo = {"name": "Soup", "categories": ["soup"], "price": "3.00", "description": "", "is_available": True}
+    week = [{"weekday": 0, "deadline_time": "10:30", "is_enabled": True, "advance_days": 1}]
+    cafe = {"name": "Green Fork", "description": "", "timezone": "UTC", "language": "ru"}
+    calls: list[tuple[str, str, str, dict[str, Any]]] = [
+        ("post", "/users", "/users", {"tgid": 5, "name": "Olga"}),
+        ("post", "/users/managers", "/users/managers", {"tgid": 6, "name": "Pyotr"}),
+        ("get", "/users", "/users", {}),
+        ("get", "/users/5", "/users/{tgid}", {}),
+        ("patch", "/users/5/access", "/users/{tgid}/access", {"is_active": False, "role": "manager"}),
+        ("delete", "/users/5", "/users/{tgid}", {}),
+        ("post", "/cafes", "/cafes", cafe),
+        ("patch", "/cafes/2", "/cafes/{cafe_id}", cafe),
+        ("patch", "/cafes/2/status", "/cafes/{cafe_id}/status", {"is_active": True}),
+        ("delete", "/cafes/2", "/cafes/{cafe_id}", {}),
+        ("post", "/cafes/1/menu", "/cafes/{cafe_id}/menu", item),
+        ("patch", "/cafes/1/menu/5", "/cafes/{cafe_id}/menu/{item_id}", item),
+        ("get", "/cafes/1/menu", "/cafes/{cafe_id}/menu", {}),
+        ("delete", "/cafes/1/menu/6", "/cafes/{cafe_id}/menu/{item_id}", {}),
+        ("post", "/cafes/1/combos", "/cafes/{cafe_id}/combos", combo),
+        ("patch", "/cafes/1/combos/3", "/cafes/{cafe_id}/combos/{combo_id}", combo),
+        ("get", "/cafes/1/combos", "/cafes/{cafe_id}/combos", {}),
+        ("delete", "/cafes/1/combos/3", "/cafes/{cafe_id}/combos/{combo_id}", {}),
+        ("post", "/orders", "/orders", order | {"cafe_id": "1", "date": lunch.open_date.isoformat()}),
+        ("patch", "/orders/1", "/orders/{order_id}", {"notes": "Cold", "dish_ids": ["2", "4"]}),
+        ("get", "/orders/1", "/orders/{order_id}", {}),
+        ("get", "/orders", "/orders", {}),
+        ("get", f"/cafes/1/summary/{lunch.open_date}", "/cafes/{cafe_id}/summary/{date}", {}),
+        ("delete", "/orders/1", "/orders/{order_id}", {}),
+        ("get", "/orders/availability/week?cafe_id=1", "/orders/availability/week", {}),
+        ("get", f"/orders/availability/{lunch.closed_date}?cafe_id=1", "/orders/availability/{date}", {}),
+        ("put", "/cafes/1/deadlines", "/cafes/{cafe_id}/deadlines", {"deadlines": week}),
+        ("get", "/cafes/1/deadlines", "/cafes/{cafe_id}/deadlines", {}),
+    ]
+    called.headers["Authorization"] = f"Bearer {manager_token}"
+
+    wrong = []
+    for method, path, route, body in calls:
+        response = await called.request(method, PREFIX + path, json=body or None)
+        wrong += misfits(described(method, route, str(response.status_code)), response.json(), f"{method} {path}")
+        if body:
+            [content] = OPENAPI["paths"][PREFIX + route][method]["requestBody"]["content"].values()
+            wrong += misfits(content["schema"], body, f"{method} {path} sent")
+
+    assert wrong == []
 
 
 async def test_problems_are_as_described(called: httpx.AsyncClient) -> None:

@@ -1,5 +1,6 @@
 """REST's own side of the operations: parameters, bodies, tags, methods."""
 
+import re
 from typing import Any
 
 import httpx
@@ -8,7 +9,8 @@ import pytest
 from app.clients import Clients
 from app.models import Cafe, LinkRequest
 from app.rest.problem import PROBLEM_JSON
-from tests.conftest import add_cafe
+from app.rest.routes import ROUTES
+from tests.conftest import MANAGER_TGID, Lunch, add_cafe
 from tests.doors import CHAT, rows
 
 API = "/api/v1"
@@ -21,11 +23,11 @@ def rest(called: httpx.AsyncClient, manager_token: str) -> httpx.AsyncClient:
     return called
 
 
-def problem(response: httpx.Response) -> tuple[int, str, list[str]]:
+def problem(response: httpx.Response) -> tuple[int, str, tuple[str, ...]]:
     """What a problem says: status, code and fields."""
     body: dict[str, Any] = response.json()
     assert response.headers["content-type"] == PROBLEM_JSON
-    return response.status_code, body["code"], [error["field"] for error in body.get("errors", [])]
+    return response.status_code, body["code"], tuple(error["field"] for error in body.get("errors", ()))
 
 
 NO_OBJECTS = (
@@ -54,6 +56,22 @@ NO_PARAMETERS: dict[tuple[str, bytes | None], str] = {
     ("PATCH /cafes/1/notifications", b'{"enabled": false, "cafe_id": 1}'): "cafe_id",
     ("POST /cafes/1/link-request", b'{"tgChatId": 1}'): "tgChatId",
     ("DELETE /cafes/1/link?force=true", None): "force",
+    ("GET /cafes/1/menu?first=5", None): "first",
+    ("GET /cafes/1/menu?id=2", None): "id",
+    ("GET /cafes/1/combos?category=soup", None): "category",
+    ("GET /cafes/1/deadlines?limit=5", None): "limit",
+    ("PATCH /cafes/1/menu/1", b'{"cafe_id": 2}'): "cafe_id",
+    ("PATCH /cafes/1/menu/1", b'{"id": 2}'): "id",
+    ("PATCH /cafes/1/combos/1", b'{"combo_id": 2}'): "combo_id",
+    ("PATCH /cafes/1", b'{"isActive": true}'): "isActive",
+    ("PUT /cafes/1/deadlines", b'{"deadlines": [], "cafe_id": 1}'): "cafe_id",
+    ("PUT /cafes/1/deadlines", b'{"deadlines": [], "week": []}'): "week",
+    ("PUT /cafes/1/deadlines", b'{"deadlines": [{"weekday": 0, "deadlineTime": "10:30"}]}'): "deadlines",
+    ("POST /orders", b'{"extras": [{"menuItemId": 5}]}'): "extras",
+    ("PATCH /orders/1", b'{"tgid": 5}'): "tgid",
+    ("GET /orders?fromDate=2026-01-01", None): "fromDate",
+    ("GET /orders/availability/2026-01-01?cafe_id=1&date=2026-01-02", None): "date",
+    ("DELETE /users/5?tgid=6", None): "tgid",
 }
 
 
@@ -66,7 +84,7 @@ async def test_what_is_no_parameter_is_refused(rest: httpx.AsyncClient, clients:
         method, path = request_line.split(" ")
         told[request_line, body] = problem(await rest.request(method, API + path, content=body))
 
-    assert told == {request: (400, "BAD_INPUT", [field]) for request, field in NO_PARAMETERS.items()}
+    assert told == {request: (400, "BAD_INPUT", (field,)) for request, field in NO_PARAMETERS.items()}
     assert await rows(clients) == before
 
 
@@ -80,8 +98,31 @@ async def test_a_body_that_is_no_object_is_refused(
         body: problem(await rest.post(f"{API}/cafe-requests/{pending.id}/reject", content=body)) for body in NO_OBJECTS
     }
 
-    assert told == dict.fromkeys(NO_OBJECTS, (400, "BAD_INPUT", ["body"]))
+    assert told == dict.fromkeys(NO_OBJECTS, (400, "BAD_INPUT", ("body",)))
     assert await rows(clients) == before
+
+
+async def test_a_replacement_that_is_no_object_is_refused(
+    rest: httpx.AsyncClient, clients: Clients, lunch: Lunch
+) -> None:
+    """Nor is anything replaced by what cannot be read, or by a list that stands where the object with it should."""
+    before = await rows(clients)
+
+    told = {body: problem(await rest.put(f"{API}/cafes/1/deadlines", content=body)) for body in NO_OBJECTS}
+
+    assert told == dict.fromkeys(NO_OBJECTS, (400, "BAD_INPUT", ("body",)))
+    assert await rows(clients) == before
+
+
+async def test_a_replacement_may_be_sent_again(rest: httpx.AsyncClient, lunch: Lunch) -> None:
+    """PUT is idempotent (RFC 9110, section 9.2.2), and what it answers is what is read afterwards."""
+    week = {"deadlines": [{"weekday": 0, "deadline_time": "10:30"}]}
+
+    answers = [await rest.put(f"{API}/cafes/1/deadlines", json=week) for _ in range(2)]
+
+    read = await rest.get(f"{API}/cafes/1/deadlines")
+    assert [(answer.status_code, answer.json()) for answer in answers] == [(200, read.json())] * 2
+    assert {answer.headers["cache-control"] for answer in answers} == {"no-store"}
 
 
 @pytest.mark.parametrize("body", [None, b"", b"{}", b'{"reason": null}'])
@@ -113,7 +154,7 @@ async def test_only_digits_are_a_number(rest: httpx.AsyncClient) -> None:
 
     told = {limit: problem(await rest.get(f"{API}/cafes", params={"limit": limit})) for limit in limits}
 
-    assert told == dict.fromkeys(limits, (400, "BAD_INPUT", ["limit"]))
+    assert told == dict.fromkeys(limits, (400, "BAD_INPUT", ("limit",)))
 
 
 async def test_enumerations_are_lower_case(rest: httpx.AsyncClient, pending: LinkRequest) -> None:
@@ -122,7 +163,7 @@ async def test_enumerations_are_lower_case(rest: httpx.AsyncClient, pending: Lin
 
     told = {status: problem(await rest.get(f"{API}/cafe-requests", params={"status": status})) for status in statuses}
 
-    assert told == dict.fromkeys(statuses, (400, "BAD_INPUT", ["status"]))
+    assert told == dict.fromkeys(statuses, (400, "BAD_INPUT", ("status",)))
 
 
 async def test_a_list_has_its_shape(rest: httpx.AsyncClient, pending: LinkRequest) -> None:
@@ -151,87 +192,20 @@ async def test_a_request_has_its_shape(rest: httpx.AsyncClient, pending: LinkReq
     }
 
 
-async def test_a_read_has_a_tag(rest: httpx.AsyncClient, cafe: Cafe) -> None:
-    """The same answer has the same tag (RFC 9110, section 8.8.3), and is nobody else's to keep."""
-    one, other = await rest.get(f"{API}/cafes/{cafe.id}"), await rest.get(f"{API}/cafes/{cafe.id}")
-
-    assert one.headers["etag"] == other.headers["etag"]
-    assert "private" in one.headers["cache-control"]
-    assert "authorization" in one.headers["vary"].lower()
-
-
-async def test_what_is_known_is_not_sent_again(rest: httpx.AsyncClient, cafe: Cafe) -> None:
-    """Who has this answer gets 304 and the tag, and no body."""
-    tag = (await rest.get(f"{API}/cafes/{cafe.id}")).headers["etag"]
-    headers = (tag, f"W/{tag}", f'"x", {tag}', f'"x",W/{tag} , "y"', "*")
-
-    answers = [await rest.get(f"{API}/cafes/{cafe.id}", headers={"If-None-Match": header}) for header in headers]
-
-    assert [(answer.status_code, answer.content, answer.headers["etag"]) for answer in answers] == [
-        (304, b"", tag) for _ in headers
-    ]
-
-
-async def test_what_is_not_known_is_sent(rest: httpx.AsyncClient, cafe: Cafe) -> None:
-    """Another tag is no reason to send nothing."""
-    headers = ('"x"', "x", "", ",")
-
-    answers = [await rest.get(f"{API}/cafes/{cafe.id}", headers={"If-None-Match": header}) for header in headers]
-
-    assert [answer.status_code for answer in answers] == [200 for _ in headers]
-
-
-async def test_what_has_changed_has_another_tag(rest: httpx.AsyncClient, linked: LinkRequest) -> None:
-    """Who has the former answer gets the new one."""
-    path = f"{API}/cafes/{linked.cafe_id}"
-    tag = (await rest.get(path)).headers["etag"]
-    await rest.patch(f"{path}/notifications", json={"enabled": False})
-
-    response = await rest.get(path, headers={"If-None-Match": tag})
-
-    assert (response.status_code, response.headers["etag"] == tag) == (200, False)
-
-
-async def test_what_others_may_not_see_has_another_tag(
-    rest: httpx.AsyncClient, linked: LinkRequest, user_token: str
-) -> None:
-    """A user, who sees no chat, has an answer of their own."""
-    path = f"{API}/cafes/{linked.cafe_id}"
-    tag = (await rest.get(path)).headers["etag"]
-
-    response = await rest.get(path, headers={"If-None-Match": tag, "Authorization": f"Bearer {user_token}"})
-
-    assert response.status_code == 200
-
-
-async def test_a_change_is_not_kept(rest: httpx.AsyncClient, pending: LinkRequest) -> None:
-    """What a change answers is true only now."""
-    response = await rest.post(f"{API}/cafe-requests/{pending.id}/approve")
-
-    assert response.headers["cache-control"] == "no-store"
-
-
-async def test_the_head_of_a_read(rest: httpx.AsyncClient, cafe: Cafe) -> None:
-    """HEAD is GET without the body (RFC 9110, section 9.3.2)."""
-    got, head = await rest.get(f"{API}/cafes/{cafe.id}"), await rest.head(f"{API}/cafes/{cafe.id}")
-
-    assert (head.status_code, head.headers["etag"]) == (200, got.headers["etag"])
-
-
 async def test_an_unknown_path_is_a_problem(rest: httpx.AsyncClient) -> None:
     """What is not there is told like anything else that is wrong."""
     paths = ("/nope", "/cafes/1/2/3", "/cafe-requests/1", "/cafe-requests/1/nope", "/", "")
 
     told = {path: problem(await rest.get(API + path)) for path in paths}
 
-    assert told == dict.fromkeys(paths, (404, "NOT_FOUND", []))
+    assert told == dict.fromkeys(paths, (404, "NOT_FOUND", ()))
 
 
 async def test_a_method_that_a_path_has_not_is_a_problem(rest: httpx.AsyncClient) -> None:
     """405 says which methods there are."""
     allowed = {
-        ("POST", "/cafes"): {"GET", "HEAD"},
-        ("DELETE", "/cafes/1"): {"GET", "HEAD"},
+        ("DELETE", "/cafes"): {"GET", "HEAD", "POST"},
+        ("POST", "/cafes/1"): {"GET", "HEAD", "PATCH", "DELETE"},
         ("GET", "/cafe-requests/1/approve"): {"POST"},
         ("PUT", "/cafes/1/notifications"): {"PATCH"},
         ("POST", "/cafes/1/link"): {"DELETE"},
@@ -244,6 +218,27 @@ async def test_a_method_that_a_path_has_not_is_a_problem(rest: httpx.AsyncClient
     assert {(response.status_code, response.headers["content-type"]) for response in told.values()} == {
         (405, PROBLEM_JSON)
     }
+
+
+async def test_each_path_says_what_it_allows(rest: httpx.AsyncClient) -> None:
+    """All methods of a path are named, however many operations it has, and HEAD with GET."""
+    methods: dict[str, set[str]] = {}
+    for route in ROUTES:
+        methods.setdefault(route.path, set()).update({"GET", "HEAD"} if route.method == "GET" else {route.method})
+
+    told = {path: await rest.request("TRACE", API + re.sub(r"{\w+}", "1", path)) for path in methods}
+
+    assert {path: set(response.headers["allow"].split(", ")) for path, response in told.items()} == methods
+    assert {problem(response) for response in told.values()} == {(405, "BAD_INPUT", ("method",))}
+
+
+async def test_a_fixed_path_comes_before_one_with_a_parameter(rest: httpx.AsyncClient, lunch: Lunch) -> None:
+    """`me` is no id, and `week` no date; another method of theirs is that of the path with the parameter."""
+    me, week = await rest.get(f"{API}/users/me"), await rest.get(f"{API}/orders/availability/week?cafe_id=1")
+    deleted = await rest.delete(f"{API}/users/me")
+
+    assert (me.json()["tgid"], len(week.json()["items"])) == (MANAGER_TGID, 7)
+    assert problem(deleted) == (400, "BAD_INPUT", ("tgid",))
 
 
 async def test_asking_may_be_signed(rest: httpx.AsyncClient, cafe: Cafe) -> None:
