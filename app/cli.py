@@ -156,11 +156,19 @@ def migrate() -> None:
 
 
 @cli.command()
-def seed() -> None:
-    """Add demo cafes and people, where they are missing."""
-    from app.dev.seed import seed
+def seed(
+    seed: Annotated[int, typer.Option(help="What the data follow from: the same for the same number.")] = 1,
+    users: Annotated[int, typer.Option(help="How many people there shall be.", min=1, max=100_000)] = 60,
+) -> None:
+    """Add demo cafes, people and 40 days of orders, where they are missing."""
+    from app.dev import seed as demo
 
-    print(_with_clients(seed))
+    async def work(clients: "Clients") -> demo.Seeded:
+        with _progress("Seeding") as progress:
+            await demo.seed(clients, users=users, seed=seed, progress=progress)
+        return await demo.seeded(clients)
+
+    print(_with_clients(work))
 
 
 @cli.command()
@@ -220,6 +228,25 @@ def dev(
             return run(demo=demo, once=once)
     except EmbeddedError as error:
         raise Failed(str(error)) from error
+
+
+@contextmanager
+def _progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar while there is work, on standard error if that is a terminal. Tell it how many are done, of how many."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), "{task.fields[rate]}", TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(label, total=None, rate="")
+
+        def tell(done: int, total: int) -> None:
+            elapsed_s = bar.tasks[task].elapsed or 0.0
+            rate = f"{done / elapsed_s:,.0f}/s" if elapsed_s else ""
+            bar.update(task, completed=done, total=total, rate=rate)
+
+        yield tell
 
 
 def _duration(text: str) -> timedelta:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -136,6 +137,9 @@ async def empty_database(
         (("users", "add", "--tgid", "1"), "--name"),
         (("users", "add", "--name", "Maria"), "--tgid"),
         (("users", "remove"), "remove"),
+        (("seed", "--users", "0"), "--users"),
+        (("seed", "--users", "100001"), "--users"),
+        (("seed", "--seed", "many"), "--seed"),
         (("export", "--directory", "/nowhere"), "--directory"),
         (("export", "--directory", "/proc"), "/proc"),
         (("dev", "--once"), "--once"),
@@ -286,6 +290,18 @@ async def test_demo_data_is_added_once(lunch_bot: Program, database: None, clien
     assert (first.status, second.out, count) == (0, first.out, 3)
 
 
+def test_what_was_seeded_is_told_in_one_line(lunch_bot: Program, database: None) -> None:
+    """The line has the cafes with their ids, and counts. There is no progress bar where nobody looks."""
+    ended = lunch_bot("seed", "--users", "50", "--seed", "7")
+
+    assert (ended.status, ended.err) == (0, "")
+    assert re.fullmatch(
+        r"Manager 4500000000000001; cafes 1 Basil & Thyme, 2 Пельменная №1, 3 Green Fork;"
+        r" 50 people, (1,\d{3}|\d{3}) orders, \d,\d{3} order lines\.\n",
+        ended.out,
+    )
+
+
 def test_contracts_are_written(lunch_bot: Program, tmp_path: Path) -> None:
     """`export` writes each file, and names it."""
     ended = lunch_bot("export", "--directory", str(tmp_path))
@@ -303,7 +319,7 @@ def test_contracts_need_no_settings(lunch_bot: Program, environment: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--help",), ("token", "--help"), ("users", "--help"), ("users", "add", "--help")]
+    "arguments", [("--help",), ("seed", "--help"), ("token", "--help"), ("users", "--help"), ("users", "add", "--help")]
 )
 def test_help_needs_nothing(lunch_bot: Program, environment: pytest.MonkeyPatch, arguments: tuple[str, ...]) -> None:
     """Help is there before there are settings."""

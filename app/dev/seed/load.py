@@ -1,0 +1,96 @@
+"""Getting people and their orders into the database by COPY."""
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import asyncpg
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import SQLModel
+
+from app.dev.seed.habits import Lunch
+from app.dev.seed.people import Person
+from app.models import Order, OrderItem
+
+ADD_PEOPLE = sa.text(
+    "INSERT INTO users (tgid, name, created_at) SELECT *, :joined_at FROM unnest(:tgids, :names) ON CONFLICT DO NOTHING"
+).bindparams(
+    sa.bindparam("joined_at", type_=sa.DateTime(timezone=True)),
+    sa.bindparam("tgids", type_=sa.ARRAY(sa.BigInteger)),
+    sa.bindparam("names", type_=sa.ARRAY(sa.Text)),
+)
+RESERVE_ORDER_IDS = sa.text("SELECT nextval(pg_get_serial_sequence('orders', 'id')) FROM generate_series(1, :count)")
+"""From the sequence that all orders are counted by, so that nobody else gets one of them."""
+
+ORDER_COLUMNS = (
+    "id",
+    "user_tgid",
+    "cafe_id",
+    "date",
+    "status",
+    "combo_id",
+    "combo_name",
+    "combo_price",
+    "notes",
+    "total_price",
+    "created_at",
+    "updated_at",
+)
+ITEM_COLUMNS = ("order_id", "menu_item_id", "name", "category", "price", "quantity")
+
+
+async def load_people(session: AsyncSession, people: Sequence[Person], joined_at: dt.datetime) -> None:
+    """Add those who are not there."""
+    await session.execute(
+        ADD_PEOPLE,
+        {
+            "tgids": [person.tgid for person in people],
+            "names": [person.name for person in people],
+            "joined_at": joined_at,
+        },
+    )
+
+
+async def load_lunches(session: AsyncSession, lunches: Sequence[Lunch]) -> None:
+    """Add the orders with their dishes and extras."""
+    ids = (await session.scalars(RESERVE_ORDER_IDS, {"count": len(lunches)})).all()
+    await _copy(session, Order, ORDER_COLUMNS, map(_order, ids, lunches))
+    lines = (
+        (order_id, item.id, item.name, item.category, item.price, quantity)
+        for order_id, lunch in zip(ids, lunches, strict=True)
+        for item, quantity in lunch.items
+    )
+    await _copy(session, OrderItem, ITEM_COLUMNS, lines)
+
+
+def _order(order_id: int, lunch: Lunch) -> tuple[Any, ...]:
+    combo = lunch.combo
+    return (
+        order_id,
+        lunch.tgid,
+        lunch.cafe_id,
+        lunch.date,
+        lunch.status,
+        combo.id,
+        combo.name,
+        combo.price,
+        lunch.notes,
+        lunch.total,
+        lunch.created_at,
+        lunch.updated_at,
+    )
+
+
+async def _copy(
+    session: AsyncSession, table: type[SQLModel], columns: Sequence[str], records: Iterable[tuple[Any, ...]]
+) -> None:
+    """COPY the records in the session's transaction. A failure is SQLAlchemy's, as with any other statement."""
+    name = str(table.__tablename__)
+    driver = (await (await session.connection()).get_raw_connection()).driver_connection
+    assert isinstance(driver, asyncpg.Connection)
+    try:
+        await driver.copy_records_to_table(name, columns=columns, records=records)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise DBAPIError(f"COPY {name}", None, error, connection_invalidated=driver.is_closed()) from error
