@@ -48,6 +48,7 @@ class Addresses:
                 if self.managers_bearer
                 else []
             ),
+            ("For other commands", "set -a; . .lunch-bot/dev.env; set +a; .venv/bin/lunch-bot --help"),
         ]
         return "\n".join(["", *(f"  {name:<21} {address}" for name, address in lines), "", "Ctrl-C ends it all."])
 

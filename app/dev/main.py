@@ -3,10 +3,11 @@
 import asyncio
 import os
 import secrets
+import shlex
 import signal
 import socket
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 
 import aiohttp
@@ -34,6 +35,8 @@ INTERRUPTED_STATUS = 130
 
 TELEGRAM_PORT = 8081
 """The port of Telegram's own server for bots, when one runs it oneself."""
+
+ENV_FILE = DIRECTORY / "dev.env"
 
 KAFKA_OF_OURS = {"KAFKA_FETCH_MAX_WAIT_MS": "5", "KAFKA_SESSION_TIMEOUT_MS": "2000", "KAFKA_IDEMPOTENCE": "false"}
 """The embedded broker holds a fetch for up to half of the wait, lets a group's first member wait for half of the session
@@ -74,10 +77,11 @@ async def _run(*, demo: bool, once: bool) -> int:
             token = f"1:{secrets.token_urlsafe(24)}"
             telegram_url = await stack.enter_async_context(_served(create_telegram(token=token), TELEGRAM_PORT))
             env |= {"TELEGRAM_BOT_TOKEN": token, "TELEGRAM_API_URL": telegram_url}
+        stack.enter_context(_written(env))
         settings = _settings(env)
         output = Output(held=demo)
         children = [
-            Child(name, env | {"PORT": str(port if port == api_port else _free(port))}, colour, output)
+            Child(name, env | {"PORT": str(port if name == "api" else _free(port, but=api_port))}, colour, output)
             for (name, port), colour in zip((PROCESSES | {"api": api_port}).items(), COLOURS, strict=False)
         ]
         async with _kept_running(children, output, services.services):
@@ -158,6 +162,18 @@ async def _served(app: Starlette, port: int) -> AsyncIterator[str]:
         await serving
 
 
+@contextmanager
+def _written(env: Mapping[str, str]) -> Iterator[None]:
+    """Write the settings of what runs here to a file, as long as it runs: other commands can be told to use them."""
+    known = {name.upper() for name in Settings.model_fields} - {"PORT"}
+    ENV_FILE.touch(mode=0o600)
+    ENV_FILE.write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in env.items() if name in known))
+    try:
+        yield
+    finally:
+        ENV_FILE.unlink(missing_ok=True)
+
+
 def _addresses(services: Services) -> dict[str, str]:
     return {
         name: url
@@ -184,8 +200,8 @@ def _own_port(given: Mapping[str, str]) -> int:
     return int(text)
 
 
-def _free(port: int) -> int:
-    return port if _is_free(port) else free_port()
+def _free(port: int, *, but: int | None = None) -> int:
+    return port if port != but and _is_free(port) else free_port()
 
 
 def _is_free(port: int) -> bool:
