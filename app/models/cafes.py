@@ -64,6 +64,11 @@ class Cafe(SQLModel, table=True):
         self.tg_chat_id = self.tg_username = self.linked_at = None
         return chat_id
 
+    @property
+    def is_notified(self) -> bool:
+        """Whether its orders are sent to its chat."""
+        return self.is_active and self.notifications_enabled and self.tg_chat_id is not None
+
     def switch_notifications(self, *, enabled: bool) -> None:
         """Send orders to the chat, or keep them back.
 

@@ -45,6 +45,9 @@ class DeliveryDay(SQLModel, table=True):
 
     Whoever places or changes an order holds this row's share lock, and whoever announces the deadline holds it alone.
     So an order is there when the deadline is announced, or finds it announced, and nothing lies in between.
+
+    Args:
+        chat_checked_at: When it was made sure, before the deadline, that the cafe's chat can be reached.
     """
 
     __tablename__ = "delivery_days"
@@ -52,3 +55,4 @@ class DeliveryDay(SQLModel, table=True):
     cafe_id: int = Field(sa_type=sa.BigInteger, foreign_key="cafes.id", ondelete="CASCADE", primary_key=True)
     date: dt.date = Field(primary_key=True)
     announced_at: dt.datetime | None = instant(nullable=True)
+    chat_checked_at: dt.datetime | None = instant(nullable=True)
