@@ -70,12 +70,14 @@ async def handle_once(clients: Clients, consumer: str, record: ConsumerRecord, e
             return
         try:
             async for attempt in stamina.retry_context(
-                on=lambda error: not _is_passing(error), attempts=HANDLER_ATTEMPTS, timeout=None, wait_max=RETRY_MAX_S
+                on=_may_be_tried_again, attempts=HANDLER_ATTEMPTS, timeout=None, wait_max=RETRY_MAX_S
             ):
                 with attempt:
                     await _while_services_are_away(
                         lambda: _apply(clients, consumer, received.id, received.event, effect)
                     )
+        except UnreadableEvent as error:
+            await _put_aside(clients, record, error, attempts=1)
         except Exception as error:
             log.exception("event.failed", consumer=consumer)
             await _put_aside(clients, record, error, attempts=HANDLER_ATTEMPTS)
@@ -115,6 +117,10 @@ async def _while_services_are_away(action: Callable[[], Awaitable[None]]) -> Non
     async for attempt in stamina.retry_context(on=_is_passing, attempts=None, timeout=None, wait_max=RETRY_MAX_S):
         with attempt:
             await action()
+
+
+def _may_be_tried_again(error: Exception) -> bool:
+    return not isinstance(error, UnreadableEvent) and not _is_passing(error)
 
 
 def _is_passing(error: Exception) -> bool:

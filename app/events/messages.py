@@ -4,16 +4,27 @@ On Kafka each is a CloudEvent in binary mode: its attributes are headers, its da
 https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md
 """
 
+import datetime as dt
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+import orjson
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_serializer
+from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
-from app.models import Cafe, Language, LinkRequest, LinkRequestStatus
+from app.models import (
+    Cafe,
+    Language,
+    LinkRequest,
+    LinkRequestStatus,
+    Notification,
+    NotificationKind,
+    NotificationStatus,
+)
 
 SOURCE = "lunch-bot"
 SPEC_VERSION = "1.0"
@@ -22,7 +33,9 @@ SPEC_VERSION = "1.0"
 class Topic(StrEnum):
     """Where events go."""
 
+    DEADLINES = "lunch-bot.deadlines"
     LINK_REQUESTS = "lunch-bot.link-requests"
+    NOTIFICATIONS = "lunch-bot.notifications"
     DEAD_LETTERS = "lunch-bot.dead-letters"
 
 
@@ -55,11 +68,18 @@ class Event(_Snapshot):
 
     topic: ClassVar[Topic]
     type: ClassVar[str]
+    is_open: ClassVar[bool] = False
+    """Whether other producers may send it as plain JSON, with its type in the value and no CloudEvents headers."""
 
     @property
     @abstractmethod
     def key(self) -> str:
         """Events with the same key stay in order."""
+
+    @property
+    def natural_id(self) -> str:
+        """What is the same for two messages that mean the same; for events that are open to others."""
+        raise NotImplementedError
 
 
 class LinkRequestEvent(Event):
@@ -116,16 +136,28 @@ class CafeEvent(Event, CafeSnapshot):
         return str(self.id)
 
 
+class UnlinkReason(StrEnum):
+    """Who or what has ended a link."""
+
+    MANAGER = "manager"
+    CHAT = "chat"
+    """Somebody in the chat."""
+    CHAT_GONE = "chat_gone"
+    """The chat cannot be reached any more."""
+
+
 class CafeUnlinked(CafeEvent):
     """A cafe has lost its chat; `former_tg_chat_id` is the one that it had."""
 
     type = "cafe.unlinked"
 
     former_tg_chat_id: int
+    reason: UnlinkReason = UnlinkReason.MANAGER
 
     @classmethod
-    def of(cls, cafe: Cafe, former_tg_chat_id: int) -> Self:
-        return cls(**CafeSnapshot.model_validate(cafe).model_dump(), former_tg_chat_id=former_tg_chat_id)
+    def of(cls, cafe: Cafe, former_tg_chat_id: int, reason: UnlinkReason) -> Self:
+        snapshot = CafeSnapshot.model_validate(cafe).model_dump()
+        return cls(**snapshot, former_tg_chat_id=former_tg_chat_id, reason=reason)
 
 
 class CafeNotificationsChanged(CafeEvent):
@@ -138,12 +170,105 @@ class CafeNotificationsChanged(CafeEvent):
         return cls.model_validate(cafe)
 
 
+def _with_offset(time: datetime) -> datetime:
+    """Take a time without an offset, as another producer may send it, for UTC."""
+    return time if time.tzinfo is not None else time.replace(tzinfo=dt.UTC)
+
+
+class DeadlinePassed(Event):
+    """Ordering from a cafe for a date has closed. Other producers may tell us so, too, with no more than the value."""
+
+    topic = Topic.DEADLINES
+    type = "deadline.passed"
+    is_open = True
+
+    cafe_id: int
+    date: dt.date
+    timestamp: Annotated[datetime, AfterValidator(_with_offset)]
+
+    @classmethod
+    def of(cls, cafe_id: int, date: dt.date, at: datetime) -> Self:
+        return cls(cafe_id=cafe_id, date=date, timestamp=at)
+
+    @model_serializer(mode="wrap")
+    def _with_type(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {"type": self.type, **serialize(self)}
+
+    @property
+    def key(self) -> str:
+        return str(self.cafe_id)
+
+    @property
+    def natural_id(self) -> str:
+        return f"{self.type}:{self.cafe_id}:{self.date}"
+
+
+class NotificationEvent(Event):
+    """Something has happened to a message for a chat."""
+
+    topic = Topic.NOTIFICATIONS
+
+    id: int
+    cafe_id: int
+    cafe_name: str
+    cafe: CafeSnapshot
+    kind: NotificationKind
+    date: dt.date | None
+    version: int
+    tg_chat_id: int
+    text: str
+    status: NotificationStatus
+    attempts: int
+    error: str | None
+    created_at: datetime
+    sent_at: datetime | None
+    acknowledged_at: datetime | None
+    acknowledged_by: str | None
+
+    @classmethod
+    def of(cls, notification: Notification) -> Self:
+        return cls.model_validate(notification)
+
+    @property
+    def key(self) -> str:
+        return str(self.cafe_id)
+
+
+class NotificationQueued(NotificationEvent):
+    """A message is to be sent."""
+
+    type = "notification.queued"
+
+
+class NotificationSent(NotificationEvent):
+    """Telegram has taken the message."""
+
+    type = "notification.sent"
+
+
+class NotificationFailed(NotificationEvent):
+    """The message could not be sent, and is given up."""
+
+    type = "notification.failed"
+
+
+class NotificationAcknowledged(NotificationEvent):
+    """The kitchen has read the message."""
+
+    type = "notification.acknowledged"
+
+
 EVENTS: tuple[type[Event], ...] = (
     LinkRequestCreated,
     LinkRequestApproved,
     LinkRequestRejected,
     CafeUnlinked,
     CafeNotificationsChanged,
+    DeadlinePassed,
+    NotificationQueued,
+    NotificationSent,
+    NotificationFailed,
+    NotificationAcknowledged,
 )
 
 _BY_TYPE: Mapping[str, type[Event]] = {event.type: event for event in EVENTS}
@@ -170,18 +295,37 @@ def headers(event_id: str, event: Event, at: datetime) -> dict[str, str]:
 
 
 def read(headers: Mapping[str, object], value: bytes) -> Received:
-    """Read an event of ours.
+    """Read an event, of ours or of another producer.
 
     Raises UnreadableEvent.
     """
-    event_id, event_type = headers.get("ce_id"), headers.get("ce_type")
+    if "ce_id" not in headers and "ce_type" not in headers:
+        event = _event(_plain_type(value), value)
+        if not event.is_open:
+            raise UnreadableEvent(f"there is no ce_id header, which {event.type} needs")
+        return Received(event.natural_id, event)
+    event_id = headers.get("ce_id")
     if not isinstance(event_id, str) or not event_id:
         raise UnreadableEvent("there is no ce_id header")
+    return Received(event_id, _event(headers.get("ce_type"), value))
+
+
+def _event(event_type: object, value: bytes) -> Event:
     kind = _BY_TYPE.get(event_type) if isinstance(event_type, str) else None
     if kind is None:
-        raise UnreadableEvent(f"unknown ce_type {event_type!r}")
+        raise UnreadableEvent(f"unknown type {event_type!r}")
     try:
-        return Received(event_id, kind.model_validate_json(value))
+        return kind.model_validate_json(value)
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
         raise UnreadableEvent(f"{'.'.join(map(str, problem['loc'])) or 'value'}: {problem['msg']}") from None
+
+
+def _plain_type(value: bytes) -> object:
+    try:
+        parsed = orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        raise UnreadableEvent(f"there is no ce_id header, and the value is not JSON: {error.msg}") from None
+    if not isinstance(parsed, dict):
+        raise UnreadableEvent("there is no ce_id header, and the value is no JSON object")
+    return parsed.get("type")

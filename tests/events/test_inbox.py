@@ -2,9 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import NamedTuple
 
+import orjson
 import pytest
 import sqlalchemy as sa
 import stamina
@@ -16,26 +19,44 @@ from app.clients import Clients
 from app.context import Context
 from app.dev.embedded import Kafka
 from app.events import messages
-from app.events.handlers import register, tell_chat
+from app.events.handlers import register, tell_chats
 from app.events.inbox import HANDLER_ATTEMPTS, handle_once
 from app.events.log import TOPIC
-from app.events.messages import CafeUnlinked, Event, LinkRequestCreated, LinkRequestRejected, Topic
-from app.models import Cafe, Language, Notification, NotificationKind, Outbox
+from app.events.messages import (
+    CafeUnlinked,
+    DeadlinePassed,
+    Event,
+    LinkRequestCreated,
+    LinkRequestRejected,
+    Topic,
+    UnlinkReason,
+)
+from app.models import Cafe, DeliveryDay, Language, Notification, NotificationKind, Order, OrderStatus, Outbox
 from app.resolvers import links
 from app.resolvers.notifications import DELIVERY_QUEUE
+from app.resolvers.order_lines import OrderFields
+from app.resolvers.orders import place_order
 from app.telegram import texts
-from tests.conftest import add_cafe
+from tests.conftest import add_cafe, add_lunch
 from tests.events.conftest import CHAT, headers, length, producing, reading, relaying
 from tests.servers import DEADLINE_S, POLL_S, until
 
 CONSUMER = "test"
+MANAGERS = -1009
 MORE_THAN_ANY_ATTEMPTS = 1000
+NOW = datetime(2026, 3, 4, 10, 30, tzinfo=UTC)
+
+
+tell = partial(tell_chats, managers_chat_id=None)
+"""With no managers' chat."""
+
+tell_managers_too = partial(tell_chats, managers_chat_id=MANAGERS)
 
 
 @pytest.fixture
 def unlinked(linked: Cafe) -> CafeUnlinked:
     """An event that has an effect: the former chat is told."""
-    return CafeUnlinked.of(linked, CHAT)
+    return CafeUnlinked.of(linked, CHAT, UnlinkReason.MANAGER)
 
 
 @pytest.fixture
@@ -64,6 +85,13 @@ def record_of(event: Event, event_id: str = "1") -> ConsumerRecord:
     )
 
 
+def plain_record(value: object, topic: Topic = Topic.DEADLINES) -> ConsumerRecord:
+    """JSON with no headers, as another producer sends it."""
+    return replace(
+        record_of(DeadlinePassed.of(1, date(2026, 3, 5), NOW)), topic=topic, value=orjson.dumps(value), headers=[]
+    )
+
+
 class Failing:
     """An effect that fails as it is told, and then succeeds. It tells the chat each time."""
 
@@ -73,7 +101,7 @@ class Failing:
 
     async def __call__(self, session: AsyncSession, event: Event) -> None:
         self.calls += 1
-        await tell_chat(session, event)
+        await tell(session, event)
         if self.errors:
             raise self.errors.pop(0)
 
@@ -95,7 +123,7 @@ async def dead_letters(clients: Clients) -> list[dict[str, str]]:
 
 async def test_an_event_has_its_effect(clients: Clients, unlinked: CafeUnlinked) -> None:
     """What an event calls for is done."""
-    await handle_once(clients, CONSUMER, record_of(unlinked), tell_chat)
+    await handle_once(clients, CONSUMER, record_of(unlinked), tell)
 
     assert await told(clients) == [NotificationKind.UNLINKED]
 
@@ -103,7 +131,7 @@ async def test_an_event_has_its_effect(clients: Clients, unlinked: CafeUnlinked)
 async def test_an_event_that_comes_again_has_no_second_effect(clients: Clients, unlinked: CafeUnlinked) -> None:
     """A second message with the same id does nothing."""
     for _ in range(2):
-        await handle_once(clients, CONSUMER, record_of(unlinked), tell_chat)
+        await handle_once(clients, CONSUMER, record_of(unlinked), tell)
 
     assert await told(clients) == [NotificationKind.UNLINKED]
 
@@ -111,7 +139,7 @@ async def test_an_event_that_comes_again_has_no_second_effect(clients: Clients, 
 async def test_events_that_look_alike_are_two(clients: Clients, unlinked: CafeUnlinked) -> None:
     """What counts is the id: the same thing may happen twice."""
     for event_id in ("1", "2"):
-        await handle_once(clients, CONSUMER, record_of(unlinked, event_id), tell_chat)
+        await handle_once(clients, CONSUMER, record_of(unlinked, event_id), tell)
 
     assert await told(clients) == [NotificationKind.UNLINKED, NotificationKind.UNLINKED]
 
@@ -119,7 +147,7 @@ async def test_events_that_look_alike_are_two(clients: Clients, unlinked: CafeUn
 async def test_each_consumer_handles_an_event(clients: Clients, unlinked: CafeUnlinked) -> None:
     """That one consumer has handled an event does not keep another from it."""
     for consumer in ("one", "other"):
-        await handle_once(clients, consumer, record_of(unlinked), tell_chat)
+        await handle_once(clients, consumer, record_of(unlinked), tell)
 
     assert await told(clients) == [NotificationKind.UNLINKED, NotificationKind.UNLINKED]
 
@@ -168,17 +196,50 @@ async def test_an_outage_is_waited_out(clients: Clients, unlinked: CafeUnlinked)
 
 
 async def test_a_request_is_not_told(clients: Clients, anybody: Context, cafe: Cafe) -> None:
-    """The chat that asks knows it itself."""
+    """The chat that asks knows it itself; and where managers have no chat, nobody else is there to be told."""
     request = await links.link_request(anybody, cafe.id, CHAT)
 
-    await handle_once(clients, CONSUMER, record_of(LinkRequestCreated.of(request)), tell_chat)
+    await handle_once(clients, CONSUMER, record_of(LinkRequestCreated.of(request)), tell)
 
     assert await told(clients) == []
 
 
+async def test_managers_are_told_of_a_request(clients: Clients, anybody: Context, cafe: Cafe) -> None:
+    """The managers' chat gets a message that belongs to the request, to decide about it."""
+    request = await links.link_request(anybody, cafe.id, CHAT)
+
+    await handle_once(clients, CONSUMER, record_of(LinkRequestCreated.of(request)), tell_managers_too)
+
+    async with clients.db() as session:
+        [queued] = await session.scalars(select(Notification))
+    assert (queued.tg_chat_id, queued.kind, queued.link_request_id) == (
+        MANAGERS,
+        NotificationKind.LINK_REQUESTED,
+        request.id,
+    )
+
+
+@pytest.mark.parametrize(
+    ("reason", "chats"),
+    [
+        (UnlinkReason.MANAGER, [CHAT]),
+        (UnlinkReason.CHAT, [CHAT, MANAGERS]),
+        (UnlinkReason.CHAT_GONE, [MANAGERS]),
+    ],
+)
+async def test_who_is_told_of_an_unlinking(
+    clients: Clients, linked: Cafe, reason: UnlinkReason, chats: list[int]
+) -> None:
+    """A chat that is gone cannot be told, and managers know what one of them has done."""
+    await handle_once(clients, CONSUMER, record_of(CafeUnlinked.of(linked, CHAT, reason)), tell_managers_too)
+
+    async with clients.db() as session:
+        assert list(await session.scalars(select(Notification.tg_chat_id).order_by(col(Notification.id)))) == chats
+
+
 async def test_an_unlinking_is_told_to_the_former_chat(clients: Clients, unlinked: CafeUnlinked) -> None:
     """The chat that a cafe had hears that it has it no more."""
-    await handle_once(clients, CONSUMER, record_of(unlinked), tell_chat)
+    await handle_once(clients, CONSUMER, record_of(unlinked), tell)
 
     async with clients.db() as session:
         assert await session.scalar(select(Notification.tg_chat_id)) == CHAT
@@ -190,11 +251,132 @@ async def test_a_chat_is_told_in_its_cafes_language(clients: Clients, anybody: C
     request = await links.link_request(anybody, cafe.id, CHAT)
     rejected = await links.reject(manager, request.id, "Нет такой кухни")
 
-    await handle_once(clients, CONSUMER, record_of(LinkRequestRejected.of(rejected)), tell_chat)
+    await handle_once(clients, CONSUMER, record_of(LinkRequestRejected.of(rejected)), tell)
 
     async with clients.db() as session:
-        text = await session.scalar(select(Notification.text))
-    assert text == texts.rejected(cafe.name, "Нет такой кухни", "ru")
+        parts = await session.scalar(select(Notification.parts))
+    assert parts == [texts.rejected(cafe.name, "Нет такой кухни", "ru")]
+
+
+@pytest.fixture
+async def ordered(clients: Clients, user: Context) -> Order:
+    """An order from a cafe that has a chat."""
+    lunch = await add_lunch(clients, tg_chat_id=CHAT, linked_at=NOW)
+    return await place_order(user, lunch.cafe.id, lunch.open_date, lunch.meal)
+
+
+def passed(order: Order, **other: object) -> dict[str, object]:
+    """What another producer says about the deadline of an order's day."""
+    return {
+        "type": "deadline.passed",
+        "cafe_id": order.cafe_id,
+        "date": order.date.isoformat(),
+        "timestamp": NOW.isoformat(),
+        **other,
+    }
+
+
+async def test_a_deadline_is_told_to_the_cafe(clients: Clients, ordered: Order) -> None:
+    """When a deadline has passed the cafe's chat is to get its orders."""
+    await handle_once(clients, CONSUMER, record_of(DeadlinePassed.of(ordered.cafe_id, ordered.date, NOW)), tell)
+
+    async with clients.db() as session:
+        [queued] = await session.scalars(select(Notification))
+    assert (queued.kind, queued.tg_chat_id, queued.date) == (NotificationKind.ORDERS, CHAT, ordered.date)
+
+
+async def test_another_producer_needs_no_headers(clients: Clients, ordered: Order) -> None:
+    """Plain JSON tells of a deadline as well as an event of ours does."""
+    await handle_once(clients, CONSUMER, plain_record(passed(ordered)), tell)
+
+    assert await told(clients) == [NotificationKind.ORDERS]
+
+
+async def test_another_producer_closes_the_day(clients: Clients, ordered: Order) -> None:
+    """After a deadline that somebody else announces, ordering is closed and the orders are confirmed."""
+    await handle_once(clients, CONSUMER, plain_record(passed(ordered)), tell)
+
+    async with clients.db() as session:
+        day = await session.get_one(DeliveryDay, (ordered.cafe_id, ordered.date))
+        order = await session.get_one(Order, ordered.id)
+    assert (day.announced_at, order.status) == (NOW, OrderStatus.CONFIRMED)
+
+
+async def test_the_same_deadline_has_no_second_effect(clients: Clients, ordered: Order) -> None:
+    """What counts for a deadline is the cafe and the date: whoever says it, and however often."""
+    event = DeadlinePassed.of(ordered.cafe_id, ordered.date, NOW)
+    for record in (
+        plain_record(passed(ordered)),
+        plain_record(passed(ordered, timestamp=(NOW + timedelta(hours=1)).isoformat())),
+        record_of(event, "1"),
+        record_of(event, "2"),
+    ):
+        await handle_once(clients, CONSUMER, record, tell)
+
+    assert await told(clients) == [NotificationKind.ORDERS]
+    assert await dead_letters(clients) == []
+
+
+async def test_two_deadlines_of_a_cafe_are_two(clients: Clients, user: Context, ordered: Order) -> None:
+    """Each date's orders are told."""
+    fields: OrderFields = {"combo_id": ordered.combo_id, "dish_ids": [dish.menu_item_id for dish in ordered.dishes]}
+    other = await place_order(user, ordered.cafe_id, ordered.date + timedelta(days=1), fields)
+
+    for order in (ordered, other):
+        await handle_once(clients, CONSUMER, plain_record(passed(order)), tell)
+
+    async with clients.db() as session:
+        dates = [told.date for told in await session.scalars(select(Notification).order_by(col(Notification.id)))]
+    assert dates == [ordered.date, other.date]
+
+
+@pytest.mark.usefixtures("without_waiting")
+async def test_a_deadline_of_an_unknown_cafe_is_put_aside(clients: Clients, ordered: Order) -> None:
+    """A cafe that is not there is a dead letter, and does not block what is behind it."""
+    await handle_once(clients, CONSUMER, plain_record(passed(ordered, cafe_id=999)), tell)
+
+    [letter] = await dead_letters(clients)
+    assert letter["x-error"].startswith("UnreadableEvent: cafe_id")
+    assert letter["x-topic"] == Topic.DEADLINES
+
+
+NO_DEADLINES = {
+    "no JSON": b"deadline.passed",
+    "no object": b'["deadline.passed"]',
+    "no type": b'{"cafe_id": 1, "date": "2026-03-05", "timestamp": "2026-03-04T10:30:00Z"}',
+    "an unknown type": b'{"type": "deadline.missed"}',
+    "no date": b'{"type": "deadline.passed", "cafe_id": 1, "timestamp": "2026-03-04T10:30:00Z"}',
+    "no such date": b'{"type": "deadline.passed", "cafe_id": 1, "date": "2026-02-30", "timestamp": "2026-03-04T10:30:00Z"}',
+    "no number": b'{"type": "deadline.passed", "cafe_id": "one", "date": "2026-03-05", "timestamp": "2026-03-04T10:30:00Z"}',
+}
+
+
+@pytest.mark.parametrize("value", NO_DEADLINES.values(), ids=NO_DEADLINES)
+async def test_plain_json_that_says_nothing_is_put_aside(clients: Clients, value: bytes) -> None:
+    """What is no deadline cannot be read, and is tried once."""
+    await handle_once(clients, CONSUMER, replace(plain_record(None), value=value), tell)
+
+    [letter] = await dead_letters(clients)
+    assert letter["x-error"].startswith("UnreadableEvent")
+
+
+async def test_a_time_without_an_offset_is_utc(clients: Clients, ordered: Order) -> None:
+    """Another producer may leave the offset out."""
+    await handle_once(clients, CONSUMER, plain_record(passed(ordered, timestamp="2026-03-04T10:30:00")), tell)
+
+    async with clients.db() as session:
+        day = await session.get_one(DeliveryDay, (ordered.cafe_id, ordered.date))
+    assert day.announced_at == NOW
+
+
+async def test_only_open_events_come_as_plain_json(clients: Clients, unlinked: CafeUnlinked) -> None:
+    """Nobody else can say that a cafe is unlinked."""
+    value = {"type": "cafe.unlinked", **orjson.loads(unlinked.model_dump_json())}
+
+    await handle_once(clients, CONSUMER, plain_record(value, Topic.LINK_REQUESTS), tell)
+
+    [letter] = await dead_letters(clients)
+    assert letter["x-error"] == "UnreadableEvent: there is no ce_id header, which cafe.unlinked needs"
 
 
 @pytest.fixture
@@ -228,7 +410,16 @@ async def test_an_approval_is_told_once(
         )
         made = list(await session.scalars(select(Notification).order_by(col(Notification.id))))
     assert [notification.kind for notification in made] == [NotificationKind.LINK_APPROVED, NotificationKind.UNLINKED]
-    assert queued == [str(notification.id).encode() for notification in made]
+    assert queued == [f"{notification.id} 0".encode() for notification in made]
+
+
+@pytest.mark.usefixtures("handling")
+async def test_a_deadline_comes_from_kafka(kafka: Kafka, kafka_clients: Clients, ordered: Order) -> None:
+    """Plain JSON that somebody puts on the topic of the deadlines reaches the cafe."""
+    async with producing(kafka) as producer:
+        await producer.send_and_wait(Topic.DEADLINES, orjson.dumps(passed(ordered)))
+
+    await until_told(kafka_clients, NotificationKind.ORDERS)
 
 
 class Message(NamedTuple):
