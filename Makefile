@@ -36,7 +36,7 @@ schema: setup ## write schema.graphql, openapi.json and asyncapi.yaml
 
 texts: setup ## collect the Telegram texts into the catalogues, and compile those
 	@$(BIN)/pybabel -q extract -k _n:1,2 --no-location --omit-header -o .lunch-bot/texts.pot app/telegram
-	@$(BIN)/pybabel -q update -D lunch_bot -i .lunch-bot/texts.pot -d app/telegram/locales --no-wrap --ignore-pot-creation-date
+	@$(BIN)/pybabel -q update --no-fuzzy-matching -D lunch_bot -i .lunch-bot/texts.pot -d app/telegram/locales --no-wrap --ignore-pot-creation-date
 	@$(BIN)/pybabel -q compile -D lunch_bot -d app/telegram/locales
 
 lock: $(UV) ## resolve the dependencies anew into requirements.lock

@@ -4,12 +4,20 @@ The English text is the key of the other catalogues, in `locales/` (gettext, thr
 Telegram's sense: what comes from people is escaped here.
 """
 
+import unicodedata
+from datetime import datetime
 from html import escape
 from pathlib import Path
 
 from aiogram.utils.i18n import I18n
+from babel.dates import format_datetime, format_time
 
 DEFAULT_LOCALE = "en"
+
+FIRST_STRONG_ISOLATE, POP_ISOLATE = "\N{FIRST STRONG ISOLATE}", "\N{POP DIRECTIONAL ISOLATE}"
+RIGHT_TO_LEFT = {"R", "AL"}
+DIRECTIONAL_CONTROLS = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+"""Characters that turn the direction of what follows (https://www.unicode.org/reports/tr9/)."""
 
 i18n = I18n(path=Path(__file__).parent / "locales", default_locale=DEFAULT_LOCALE, domain="lunch_bot")
 """The catalogues, read once. They never change, so one for the process is no shared state."""
@@ -29,6 +37,14 @@ def _n(singular: str, plural: str, n: int, locale: str) -> str:
     return i18n.gettext(singular, plural, n, locale=locale)
 
 
+def safe(text: str) -> str:
+    """Escape what comes from people, and keep right-to-left text from turning its surroundings round."""
+    text = text.translate(DIRECTIONAL_CONTROLS)
+    if any(unicodedata.bidirectional(character) in RIGHT_TO_LEFT for character in text):
+        text = f"{FIRST_STRONG_ISOLATE}{text}{POP_ISOLATE}"
+    return escape(text, quote=False)
+
+
 def start(locale: str) -> str:
     return _(
         "👋 I bring cafes their lunch orders.\n"
@@ -43,6 +59,7 @@ def help_(locale: str) -> str:
     return _(
         "/link <i>number</i> — ask for this chat to get a cafe's orders\n"
         "/status — what this chat is linked to\n"
+        "/unlink — stop getting orders in this chat\n"
         "/help — this list",
         locale,
     )
@@ -55,11 +72,11 @@ def link_usage(locale: str) -> str:
 def requested(cafe: str, locale: str) -> str:
     return _(
         "📨 Asked for this chat to get the orders of <b>{cafe}</b>. A manager will look at it soon.", locale
-    ).format(cafe=escape(cafe))
+    ).format(cafe=safe(cafe))
 
 
 def no_such_cafe(number: str, locale: str) -> str:
-    return _("There is no cafe {number}.", locale).format(number=escape(number))
+    return _("There is no cafe {number}.", locale).format(number=safe(number))
 
 
 def cafe_already_linked(locale: str) -> str:
@@ -83,17 +100,38 @@ def try_later(locale: str) -> str:
     return _("Something is not working on our side. Please try again in a few minutes.", locale)
 
 
-def status_linked(cafe: str, *, enabled: bool, locale: str) -> str:
-    text = (
-        _("This chat gets the orders of <b>{cafe}</b>.", locale)
-        if enabled
-        else _("This chat is linked to <b>{cafe}</b>, but its notifications are switched off.", locale)
-    )
-    return text.format(cafe=escape(cafe))
+def status_linked(
+    cafe: str,
+    *,
+    is_active: bool,
+    enabled: bool,
+    next_deadline: datetime | None,
+    last_sent: datetime | None,
+    locale: str,
+) -> str:
+    """`next_deadline` and `last_sent` are in the cafe's time zone."""
+    lines = [_("This chat gets the orders of <b>{cafe}</b>.", locale).format(cafe=safe(cafe))]
+    if not is_active:
+        lines.append(_("⛔ The cafe is switched off: it takes no orders.", locale))
+    if not enabled:
+        lines.append(_("🔕 Notifications are switched off: no orders are sent here.", locale))
+    if next_deadline is None:
+        lines.append(_("Next deadline: none within a week", locale))
+    else:
+        lines.append(_("Next deadline: {time}", locale).format(time=_time(next_deadline, locale)))
+    if last_sent is None:
+        lines.append(_("Last delivery: none yet", locale))
+    else:
+        lines.append(_("Last delivery: {time}", locale).format(time=_time(last_sent, locale)))
+    return "\n".join(lines)
+
+
+def _time(time: datetime, locale: str) -> str:
+    return format_datetime(time, "EEE, d MMM, HH:mm", locale=locale)
 
 
 def status_pending(cafe: str, locale: str) -> str:
-    return _("The request for <b>{cafe}</b> is waiting for a manager.", locale).format(cafe=escape(cafe))
+    return _("The request for <b>{cafe}</b> is waiting for a manager.", locale).format(cafe=safe(cafe))
 
 
 def status_none(locale: str) -> str:
@@ -102,17 +140,139 @@ def status_none(locale: str) -> str:
 
 def approved(cafe: str, locale: str) -> str:
     return _("✅ Your request is approved: this chat now gets the orders of <b>{cafe}</b>.", locale).format(
-        cafe=escape(cafe)
+        cafe=safe(cafe)
     )
 
 
 def rejected(cafe: str, reason: str | None, locale: str) -> str:
-    text = _("❌ Your request for <b>{cafe}</b> is rejected.", locale).format(cafe=escape(cafe))
-    return text if not reason else f"{text}\n{_('Reason: {reason}', locale).format(reason=escape(reason))}"
+    text = _("❌ Your request for <b>{cafe}</b> is rejected.", locale).format(cafe=safe(cafe))
+    return text if not reason else f"{text}\n{_('Reason: {reason}', locale).format(reason=safe(reason))}"
 
 
 def unlinked(cafe: str, locale: str) -> str:
-    return _("🔌 This chat no longer gets the orders of <b>{cafe}</b>.", locale).format(cafe=escape(cafe))
+    return _("🔌 This chat no longer gets the orders of <b>{cafe}</b>.", locale).format(cafe=safe(cafe))
+
+
+def received_button(locale: str) -> str:
+    return _("Received", locale)
+
+
+def received(person: str, time: datetime, locale: str) -> str:
+    """What stands under a message once somebody in the kitchen has read it. `time` is in the cafe's time zone."""
+    return _("✅ Received by {person} at {time}", locale).format(
+        person=safe(person), time=format_time(time, "HH:mm", locale=locale)
+    )
+
+
+def received_already(locale: str) -> str:
+    return _("This was marked as received before.", locale)
+
+
+def not_of_this_chat(locale: str) -> str:
+    return _("This button does not belong to this chat any more.", locale)
+
+
+def reminder(date: str, locale: str) -> str:
+    return _(
+        "⏰ The orders for {date} are not marked as received yet. Please press «Received» under them.", locale
+    ).format(date=date)
+
+
+def repeated(locale: str) -> str:
+    """What stands above a message that may have been sent before."""
+    return _("🔁 <i>Sent again: the first time may not have reached you.</i>", locale)
+
+
+def unlink_question(cafe: str, locale: str) -> str:
+    return _("Stop sending the orders of <b>{cafe}</b> to this chat?", locale).format(cafe=safe(cafe))
+
+
+def unlink_button(locale: str) -> str:
+    return _("Yes, unlink", locale)
+
+
+def keep_button(locale: str) -> str:
+    return _("No, keep it", locale)
+
+
+def kept(cafe: str, locale: str) -> str:
+    return _("👍 This chat goes on getting the orders of <b>{cafe}</b>.", locale).format(cafe=safe(cafe))
+
+
+def approve_button(locale: str) -> str:
+    return _("Approve", locale)
+
+
+def reject_button(locale: str) -> str:
+    return _("Reject", locale)
+
+
+def link_requested(cafe: str, cafe_id: int, chat_id: int, username: str | None, locale: str) -> str:
+    who = f"@{safe(username)}" if username else f"<code>{chat_id}</code>"
+    return _("📨 {chat} asks for the orders of <b>{cafe}</b> (cafe {cafe_id}).", locale).format(
+        chat=who, cafe=safe(cafe), cafe_id=cafe_id
+    )
+
+
+def approved_by(person: str, locale: str) -> str:
+    return _("✅ Approved by {person}", locale).format(person=safe(person))
+
+
+def rejected_by(person: str, locale: str) -> str:
+    return _("❌ Rejected by {person}", locale).format(person=safe(person))
+
+
+def only_managers(locale: str) -> str:
+    return _("Only a manager may do this.", locale)
+
+
+def processed_already(locale: str) -> str:
+    return _("This request has been decided already.", locale)
+
+
+def cafe_taken(locale: str) -> str:
+    return _("The cafe has a chat already. Unlink it first, or reject this request.", locale)
+
+
+def chat_taken(locale: str) -> str:
+    return _("That chat already gets the orders of another cafe.", locale)
+
+
+def chat_gone(cafe: str, cafe_id: int, locale: str) -> str:
+    return _(
+        "🚨 The chat of <b>{cafe}</b> (cafe {cafe_id}) cannot be reached any more: the bot was blocked or removed. "
+        "The cafe is unlinked and gets no orders until a chat is linked again.",
+        locale,
+    ).format(cafe=safe(cafe), cafe_id=cafe_id)
+
+
+def nobody_to_tell(cafe: str, cafe_id: int, date: str, locale: str) -> str:
+    return _(
+        "🚨 There are orders of <b>{cafe}</b> (cafe {cafe_id}) for {date}, and no chat to send them to, or the cafe is "
+        "switched off. Once it is linked and on, they are sent.",
+        locale,
+    ).format(cafe=safe(cafe), cafe_id=cafe_id, date=date)
+
+
+def chat_has_left(cafe: str, cafe_id: int, locale: str) -> str:
+    return _("🔌 The chat of <b>{cafe}</b> (cafe {cafe_id}) has unlinked itself.", locale).format(
+        cafe=safe(cafe), cafe_id=cafe_id
+    )
+
+
+def not_acknowledged(cafe: str, cafe_id: int, date: str, minutes: int, locale: str) -> str:
+    return _n(
+        "🚨 <b>{cafe}</b> (cafe {cafe_id}) has not marked the orders for {date} as received within {minutes} minute.",
+        "🚨 <b>{cafe}</b> (cafe {cafe_id}) has not marked the orders for {date} as received within {minutes} minutes.",
+        minutes,
+        locale,
+    ).format(cafe=safe(cafe), cafe_id=cafe_id, date=date, minutes=minutes)
+
+
+def not_delivered(cafe: str, cafe_id: int, date: str, error: str, locale: str) -> str:
+    return _("🚨 The orders for {date} could not be sent to <b>{cafe}</b> (cafe {cafe_id}): {error}", locale).format(
+        cafe=safe(cafe), cafe_id=cafe_id, date=date, error=safe(error)
+    )
 
 
 def command_descriptions(locale: str) -> dict[str, str]:
@@ -120,5 +280,6 @@ def command_descriptions(locale: str) -> dict[str, str]:
     return {
         "link": _("Ask for this chat to get a cafe's orders", locale),
         "status": _("What this chat is linked to", locale),
+        "unlink": _("Stop getting orders in this chat", locale),
         "help": _("What I can do", locale),
     }

@@ -1,9 +1,12 @@
 """The texts, and their catalogues: complete, in step with each other and with the source, and what Telegram takes."""
 
+import inspect
 from collections.abc import Callable
+from datetime import datetime
 from io import BytesIO
 from pathlib import Path
 from string import Formatter
+from zoneinfo import ZoneInfo
 
 import pytest
 from babel.messages import Catalog, Message
@@ -17,15 +20,39 @@ from app.models import Language
 from app.models.tables import NAME_MAX_CHARACTERS
 from app.resolvers.links import REASON_MAX_CHARACTERS
 from app.telegram import texts
+from app.telegram.kitchen import ROOM_FOR_A_REMARK
 
 SOURCE = Path(texts.__file__).parent
 RUSSIAN = SOURCE / "locales" / "ru" / "LC_MESSAGES" / "lunch_bot.po"
 KEYWORDS: dict[str, tuple[int, ...] | None] = {"_": None, "_n": (1, 2)}
 NASTY = '<b>Basil</b> & "Thyme" \'n {cafe} %s'
 
+CLOSING = datetime(2026, 11, 24, 10, 30, tzinfo=ZoneInfo("Europe/Berlin"))
+SENT = datetime(2026, 11, 23, 9, 5, tzinfo=ZoneInfo("Europe/Berlin"))
+
+CALLBACK_ANSWER_LENGTH = 200
+"""https://core.telegram.org/bots/api#answercallbackquery"""
+
+TELEGRAM_NAME = "🍲" * 64
+"""The longest first or last name."""
+
+
+def status_linked(
+    locale: str,
+    *,
+    is_active: bool = True,
+    enabled: bool = True,
+    next_deadline: datetime | None = CLOSING,
+    last_sent: datetime | None = SENT,
+) -> str:
+    return texts.status_linked(
+        NASTY, is_active=is_active, enabled=enabled, next_deadline=next_deadline, last_sent=last_sent, locale=locale
+    )
+
+
 TEXTS: dict[str, Callable[[str], str]] = {
     "start": texts.start,
-    "help": texts.help_,
+    "help_": texts.help_,
     "link_usage": texts.link_usage,
     "requested": lambda locale: texts.requested(NASTY, locale),
     "no_such_cafe": lambda locale: texts.no_such_cafe(NASTY, locale),
@@ -33,15 +60,56 @@ TEXTS: dict[str, Callable[[str], str]] = {
     "chat_already_linked": texts.chat_already_linked,
     "too_many_requests": lambda locale: texts.too_many_requests(7, locale),
     "try_later": texts.try_later,
-    "status_linked": lambda locale: texts.status_linked(NASTY, enabled=True, locale=locale),
-    "status_linked, off": lambda locale: texts.status_linked(NASTY, enabled=False, locale=locale),
+    "status_linked": status_linked,
+    "status_linked, off": lambda locale: status_linked(locale, enabled=False),
+    "status_linked, inactive": lambda locale: status_linked(locale, is_active=False),
+    "status_linked, new": lambda locale: status_linked(locale, next_deadline=None, last_sent=None),
     "status_pending": lambda locale: texts.status_pending(NASTY, locale),
     "status_none": texts.status_none,
     "approved": lambda locale: texts.approved(NASTY, locale),
     "rejected": lambda locale: texts.rejected(NASTY, None, locale),
     "rejected, with a reason": lambda locale: texts.rejected(NASTY, NASTY, locale),
     "unlinked": lambda locale: texts.unlinked(NASTY, locale),
+    "received_button": texts.received_button,
+    "received": lambda locale: texts.received(NASTY, CLOSING, locale),
+    "received_already": texts.received_already,
+    "not_of_this_chat": texts.not_of_this_chat,
+    "reminder": lambda locale: texts.reminder("2026-11-24", locale),
+    "repeated": texts.repeated,
+    "unlink_question": lambda locale: texts.unlink_question(NASTY, locale),
+    "unlink_button": texts.unlink_button,
+    "keep_button": texts.keep_button,
+    "kept": lambda locale: texts.kept(NASTY, locale),
+    "approve_button": texts.approve_button,
+    "reject_button": texts.reject_button,
+    "link_requested": lambda locale: texts.link_requested(NASTY, 12, -1001, None, locale),
+    "link_requested, by name": lambda locale: texts.link_requested(NASTY, 12, -1001, "kitchen<b>", locale),
+    "approved_by": lambda locale: texts.approved_by(NASTY, locale),
+    "rejected_by": lambda locale: texts.rejected_by(NASTY, locale),
+    "only_managers": texts.only_managers,
+    "processed_already": texts.processed_already,
+    "cafe_taken": texts.cafe_taken,
+    "chat_taken": texts.chat_taken,
+    "chat_gone": lambda locale: texts.chat_gone(NASTY, 12, locale),
+    "nobody_to_tell": lambda locale: texts.nobody_to_tell(NASTY, 12, "2026-03-02", locale),
+    "chat_has_left": lambda locale: texts.chat_has_left(NASTY, 12, locale),
+    "not_acknowledged": lambda locale: texts.not_acknowledged(NASTY, 12, "2026-11-24", 30, locale),
+    "not_delivered": lambda locale: texts.not_delivered(NASTY, 12, "2026-11-24", NASTY, locale),
 }
+
+ON_BUTTONS = ["received_button", "unlink_button", "keep_button", "approve_button", "reject_button"]
+IN_ALERTS = [
+    "received_already",
+    "not_of_this_chat",
+    "only_managers",
+    "processed_already",
+    "cafe_taken",
+    "chat_taken",
+    "try_later",
+]
+
+each_text = pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+each_locale = pytest.mark.parametrize("locale", Language)
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +138,19 @@ def placeholders(text: str) -> set[str]:
 
 def messages(catalog: Catalog) -> list[Message]:
     return [message for message in catalog if message.id]
+
+
+def test_every_text_is_looked_at() -> None:
+    """What the other tests look at are all the texts that there are."""
+    written = {
+        name
+        for name, function in inspect.getmembers(texts, inspect.isfunction)
+        if function.__module__ == texts.__name__
+        and not name.startswith("_")
+        and "locale" in inspect.signature(function).parameters
+    }
+
+    assert written - {"command_descriptions"} == {name.split(",")[0] for name in TEXTS}
 
 
 def test_the_source_has_messages(source: Catalog) -> None:
@@ -117,14 +198,14 @@ def test_every_language_of_cafes_is_spoken() -> None:
     assert {language.value for language in Language} == {texts.DEFAULT_LOCALE, *texts.i18n.available_locales}
 
 
-@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+@each_text
 def test_a_text_is_translated(text: Callable[[str], str]) -> None:
     """A Russian reads something else than an Englishman."""
     assert text("ru") != text("en")
 
 
 @pytest.mark.parametrize("locale", Language)
-@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+@each_text
 def test_a_text_is_html_that_telegram_takes(text: Callable[[str], str], locale: str) -> None:
     """Whatever people call their cafes, Telegram can parse what we say of them, and shows the name as it is."""
     shown, _entities = parse_html(text(locale))
@@ -132,7 +213,7 @@ def test_a_text_is_html_that_telegram_takes(text: Callable[[str], str], locale: 
     assert (NASTY in shown) == ("Basil" in text(locale))
 
 
-@pytest.mark.parametrize("locale", Language)
+@each_locale
 def test_the_longest_text_fits_into_a_message(locale: str) -> None:
     """A rejection has the longest name and the longest reason in it, of characters that count double."""
     shown, _entities = parse_html(texts.rejected("🍲" * NAME_MAX_CHARACTERS, "🍲" * REASON_MAX_CHARACTERS, locale))
@@ -164,6 +245,110 @@ def test_a_rejection_without_a_reason_gives_none() -> None:
 def test_numbers_are_declined(seconds: int, locale: str, text: str) -> None:
     """Each language has its own plural forms."""
     assert texts.too_many_requests(seconds, locale) == text
+
+
+@pytest.mark.parametrize(
+    ("minutes", "locale", "words"),
+    [
+        (1, "en", "within 1 minute."),
+        (30, "en", "within 30 minutes."),
+        (1, "ru", "за 1 минуту"),
+        (2, "ru", "за 2 минуты"),
+        (30, "ru", "за 30 минут "),
+        (41, "ru", "за 41 минуту"),
+    ],
+)
+def test_minutes_are_declined(minutes: int, locale: str, words: str) -> None:
+    """The same for minutes."""
+    assert words in texts.not_acknowledged("Basil", 12, "2026-11-24", minutes, locale)
+
+
+@pytest.mark.parametrize(
+    ("locale", "lines"),
+    [
+        ("en", ["Next deadline: Tue, 24 Nov, 10:30", "Last delivery: Mon, 23 Nov, 09:05"]),
+        ("ru", ["Следующий срок: вт, 24 нояб., 10:30", "Последняя доставка: пн, 23 нояб., 09:05"]),
+    ],
+)
+def test_times_of_a_status_are_the_cafes(locale: str, lines: list[str]) -> None:
+    """Times are written as people in that language do, in the zone that they come in."""
+    assert status_linked(locale).splitlines()[1:] == lines
+
+
+def test_a_status_of_what_has_not_happened_says_so() -> None:
+    """A cafe without a deadline or a delivery reads that there is none."""
+    lines = status_linked("en", next_deadline=None, last_sent=None).splitlines()[1:]
+
+    assert lines == ["Next deadline: none within a week", "Last delivery: none yet"]
+
+
+def test_a_status_says_what_is_off() -> None:
+    """A cafe that gets nothing reads why, before anything else."""
+    lines = status_linked("en", is_active=False, enabled=False).splitlines()[1:3]
+
+    assert [line[0] for line in lines] == ["⛔", "🔕"]
+
+
+@each_locale
+def test_who_has_read_it_fits_below_any_part(locale: str) -> None:
+    """Each part of a message has room for the longest remark that may come to stand above or below it."""
+    remarks = [texts.received(f"{TELEGRAM_NAME} {TELEGRAM_NAME}", CLOSING, locale), texts.repeated(locale)]
+
+    assert max(utf16_length(parse_html(f"{remark}\n\n")[0]) for remark in remarks) <= ROOM_FOR_A_REMARK
+
+
+@each_locale
+@pytest.mark.parametrize("name", ON_BUTTONS)
+def test_a_button_is_short_and_plain(name: str, locale: str) -> None:
+    """Buttons have no markup, and stand two in a row on a telephone."""
+    label = TEXTS[name](locale)
+
+    assert len(label) <= 16
+    assert not {"<", "&"} & set(label)
+
+
+@each_locale
+@pytest.mark.parametrize("name", IN_ALERTS)
+def test_an_alert_is_short_and_plain(name: str, locale: str) -> None:
+    """What answers a press has no markup, and is not longer than Telegram takes."""
+    alert = TEXTS[name](locale)
+
+    assert utf16_length(alert) <= CALLBACK_ANSWER_LENGTH
+    assert not {"<", "&"} & set(alert)
+
+
+@each_locale
+def test_a_reminder_names_the_button_as_it_is(locale: str) -> None:
+    """One who is asked to press a button finds it under that name."""
+    assert f"«{texts.received_button(locale)}»" in texts.reminder("2026-11-24", locale)
+
+
+def test_a_right_to_left_name_does_not_turn_the_time_round() -> None:
+    """A name in Hebrew stands in an isolate: the time behind it stays behind it."""
+    assert (
+        texts.received("שרה", CLOSING, "ru")
+        == "✅ Получено: \N{FIRST STRONG ISOLATE}שרה\N{POP DIRECTIONAL ISOLATE}, 10:30"
+    )
+
+
+def test_a_name_cannot_turn_the_text_round() -> None:
+    """Characters that turn the direction of what follows are left out."""
+    assert texts.approved_by("Eve\N{RIGHT-TO-LEFT OVERRIDE}", "en") == "✅ Approved by Eve"
+
+
+@each_locale
+def test_every_command_that_is_offered_is_explained(locale: str) -> None:
+    """Telegram's menu and the help have the same commands."""
+    explained = [line.split()[0] for line in texts.help_(locale).splitlines()]
+
+    assert {f"/{command}" for command in texts.command_descriptions(locale)} == set(explained)
+
+
+def test_the_menu_is_translated() -> None:
+    """Each command is described to Russians in Russian."""
+    english, russian = (texts.command_descriptions(locale) for locale in ("en", "ru"))
+
+    assert [command for command in english if english[command] == russian[command]] == []
 
 
 @pytest.mark.parametrize(
