@@ -1,0 +1,21 @@
+-- Keeps everybody from sending to a chat for a while, because Telegram said so. If it says so of a second chat meanwhile,
+-- it means the bot, and nobody sends anywhere. A pause does not end one that is longer.
+-- KEYS: 1 the bot's pause, 2 the chat's pause, 3 the chat that was paused last
+-- ARGV: 1 ms to pause, 2 the chat
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local pause = math.max(tonumber(ARGV[1]), 1)
+
+local function extend(key)
+  local until_ms = math.max(now + pause, tonumber(redis.call('GET', key)) or 0)
+  redis.call('SET', key, until_ms, 'PX', until_ms - now)
+end
+
+extend(KEYS[2])
+local other = redis.call('GET', KEYS[3])
+if other and other ~= ARGV[2] then
+  extend(KEYS[1])
+  return 1
+end
+redis.call('SET', KEYS[3], ARGV[2], 'PX', math.max(pause, redis.call('PTTL', KEYS[3])))
+return 0
