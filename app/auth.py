@@ -100,13 +100,17 @@ async def identify(ctx: Context) -> Viewer:
 
 
 async def _identified(ctx: Context) -> Viewer:
-    claims = read_token(ctx.clients.settings, bearer(ctx.authorization))
+    if ctx.telegram_user is not None:
+        tgid, expires_at = ctx.telegram_user, None
+    else:
+        claims = read_token(ctx.clients.settings, bearer(ctx.authorization))
+        tgid, expires_at = claims.tgid, claims.expires_at
     async with ctx.clients.db() as session:
-        user = await session.get(User, claims.tgid)
+        user = await session.get(User, tgid)
     if user is None:
         raise Unauthenticated("The token belongs to nobody we know.")
     refuse_switched_off(user)
-    return Viewer(user.tgid, user.role, claims.expires_at)
+    return Viewer(user.tgid, user.role, expires_at)
 
 
 def refuse_switched_off(user: User) -> None:

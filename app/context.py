@@ -22,6 +22,7 @@ class Context:
         authorization: The Authorization header (or its like in `connection_init`) as it came, not looked at until an
             operation needs a viewer: a stale token does not keep anybody from what is public.
         source: Whose requests are counted against a rate limit: an address, or a chat.
+        telegram_user: The person whom Telegram has named, instead of an Authorization: whose button or message it was.
         live: The events of this replica; only where subscriptions are served.
         clock: What time it is, in UTC.
         loaders: What gathers the reads of sibling fields into one; the schema's.
@@ -32,6 +33,7 @@ class Context:
     clients: Clients
     source: str
     authorization: object = field(default=None, repr=False)
+    telegram_user: int | None = None
     live: "Live | None" = None
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     loaders: dict[object, Any] = field(default_factory=dict, repr=False)

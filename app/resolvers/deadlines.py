@@ -11,14 +11,18 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
+from app import errors
 from app.auth import allow
 from app.context import Context
-from app.errors import BadInput, DeadlinePassed
+from app.errors import BadInput
+from app.events.log import record
+from app.events.messages import DeadlinePassed
 from app.models import Cafe, Combo, Deadline, DeliveryDay, MenuItem, Order, OrderStatus, Role
 from app.models.deadlines import ADVANCE_DAYS_MAX, DAYS_OF_A_WEEK
 from app.resolvers import cafes
 from app.resolvers.inputs import checked_date
 from app.resolvers.paging import SortOrder
+from app.resolvers.removal import KEEP
 
 BY_WEEKDAY: SortOrder[Deadline] = SortOrder(
     "deadlines", (col(Deadline.weekday),), (int,), lambda deadline: (deadline.weekday,)
@@ -141,7 +145,7 @@ async def lock_day(ctx: Context, session: AsyncSession, cafe: Cafe, date: dt.dat
     closed_at = availability.closes_at or _begin_of(date, cafe)
     is_closed = availability.is_announced or closed_at <= ctx.now()
     if is_closed and not ctx.viewer.is_manager:
-        raise DeadlinePassed(closed_at)
+        raise errors.DeadlinePassed(closed_at)
     return availability
 
 
@@ -166,6 +170,69 @@ async def close_day(session: AsyncSession, cafe_id: int, date: dt.date, at: dt.d
         .values(status=OrderStatus.CONFIRMED)
     )
     return True
+
+
+@allow(Role.MANAGER)
+async def announce_deadline(ctx: Context, cafe_id: int, date: dt.date) -> bool:
+    """Close ordering from a cafe for a date now, and send it its orders. False if that was done before.
+
+    Raises BadInput, NotFound.
+    """
+    checked_date("date", date)
+    async with ctx.clients.db() as session:
+        await cafes.found(session, cafe_id, lock=KEEP)
+        return await pass_deadline(session, cafe_id, date, ctx.now())
+
+
+async def pass_deadline(session: AsyncSession, cafe_id: int, date: dt.date, at: dt.datetime) -> bool:
+    """Close ordering and tell everybody so, unless that was done before: say whether it was done now."""
+    closed = await close_day(session, cafe_id, date, at)
+    if closed:
+        await record(session, DeadlinePassed.of(cafe_id, date, at))
+    return closed
+
+
+@dataclass(frozen=True)
+class Closing:
+    """A deadline of a cafe: for which date, and when."""
+
+    cafe_id: int
+    date: dt.date
+    closes_at: dt.datetime
+
+
+async def closing_between(
+    session: AsyncSession, begin: dt.datetime, end: dt.datetime, cafe_id: int | None = None
+) -> list[Closing]:
+    """Find the deadlines after `begin` and not after `end`, the earliest first: two statements, however many cafes.
+
+    Those that were announced already are left out.
+    """
+    query = select(Deadline, Cafe.timezone).join(Cafe).where(Deadline.is_enabled)
+    schedule = await session.execute(query if cafe_id is None else query.where(Cafe.id == cafe_id))
+    found = [
+        Closing(deadline.cafe_id, date, closes_at)
+        for deadline, timezone in schedule
+        for date in _dates_between(deadline, ZoneInfo(timezone), begin, end)
+        if begin < (closes_at := deadline.closes_at(date, timezone)) <= end
+    ]
+    dates = [closing.date for closing in found]
+    announced = select(DeliveryDay).where(
+        col(DeliveryDay.date).between(min(dates, default=None), max(dates, default=None)),
+        col(DeliveryDay.announced_at).is_not(None),
+    )
+    done = {(day.cafe_id, day.date) for day in await session.scalars(announced)} if found else set()
+    return sorted(
+        (closing for closing in found if (closing.cafe_id, closing.date) not in done),
+        key=lambda closing: (closing.closes_at, closing.cafe_id),
+    )
+
+
+def _dates_between(deadline: Deadline, zone: ZoneInfo, begin: dt.datetime, end: dt.datetime) -> list[dt.date]:
+    """Return the dates of delivery whose deadline falls on a day from `begin` to `end`."""
+    first, last = begin.astimezone(zone).date(), end.astimezone(zone).date()
+    days = (first + dt.timedelta(days=days + deadline.advance_days) for days in range((last - first).days + 1))
+    return [date for date in days if date.weekday() == deadline.weekday]
 
 
 async def _availabilities(

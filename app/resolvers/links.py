@@ -2,18 +2,19 @@
 
 from datetime import datetime
 
+import sqlalchemy as sa
 from limits import RateLimitItemPerMinute
 from redis.exceptions import RedisError
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import joinedload
+from sqlalchemy.orm import aliased, joinedload
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlmodel import col, select
 
 from app.auth import PUBLIC, allow
 from app.context import Context
-from app.errors import CafeAlreadyLinked, ChatAlreadyLinked, NotFound, RateLimited
+from app.errors import CafeAlreadyLinked, CafeNotLinked, ChatAlreadyLinked, NotFound, RateLimited
 from app.events.live import Subscription
 from app.events.log import record
 from app.events.messages import (
@@ -24,9 +25,10 @@ from app.events.messages import (
     LinkRequestCreated,
     LinkRequestEvent,
     LinkRequestRejected,
+    UnlinkReason,
 )
 from app.log import get_log
-from app.models import Cafe, LinkRequest, LinkRequestStatus, Role
+from app.models import Cafe, LinkRequest, LinkRequestStatus, Notification, NotificationStatus, Role
 from app.models.tables import NAME_MAX_CHARACTERS
 from app.resolvers.inputs import checked_text
 from app.resolvers.paging import Page, PageRequest, SortOrder, fetch
@@ -163,7 +165,7 @@ async def unlink(ctx: Context, cafe_id: int) -> Cafe:
     async with ctx.clients.db() as session:
         cafe = await _locked_cafe(session, cafe_id)
         former_chat_id = cafe.unlink()
-        await record(session, CafeUnlinked.of(cafe, former_chat_id))
+        await record(session, CafeUnlinked.of(cafe, former_chat_id, UnlinkReason.MANAGER))
         return cafe
 
 
@@ -185,19 +187,53 @@ async def link_request_updates(
 
 
 @allow(PUBLIC)
-async def chat_link(ctx: Context, tg_chat_id: int) -> Cafe | LinkRequest | None:
-    """What a chat may know of itself: its cafe, or else its newest pending request, or nothing."""
+async def unlink_chat(ctx: Context, cafe_id: int, tg_chat_id: int) -> Cafe:
+    """Take a chat away from its cafe because somebody in it wants so. Managers are told.
+
+    Raises NotFound, CafeNotLinked if the cafe has no chat, or another one.
+    """
     async with ctx.clients.db() as session:
-        cafe = await session.scalar(select(Cafe).where(Cafe.tg_chat_id == tg_chat_id))
-        if cafe is not None:
-            return cafe
-        return await session.scalar(
-            select(LinkRequest)
-            .options(joinedload(LinkRequest.cafe))  # type: ignore[arg-type]
-            .where(LinkRequest.tg_chat_id == tg_chat_id, LinkRequest.status == LinkRequestStatus.PENDING)
-            .order_by(*NEWEST_FIRST.sorted())
-            .limit(1)
-        )
+        cafe = await _locked_cafe(session, cafe_id)
+        if cafe.tg_chat_id != tg_chat_id:
+            raise CafeNotLinked
+        await record(session, CafeUnlinked.of(cafe, cafe.unlink(), UnlinkReason.CHAT))
+        return cafe
+
+
+async def chat_gone(session: AsyncSession, tg_chat_id: int) -> Cafe | None:
+    """Unlink the cafe of a chat that cannot be reached any more, if it has one. Managers are told."""
+    cafe = await session.scalar(select(Cafe).where(Cafe.tg_chat_id == tg_chat_id).with_for_update())
+    if cafe is not None:
+        await record(session, CafeUnlinked.of(cafe, cafe.unlink(), UnlinkReason.CHAT_GONE))
+    return cafe
+
+
+async def chat_moved(session: AsyncSession, tg_chat_id: int, new_chat_id: int) -> None:
+    """Follow a group that has become a supergroup: its cafe, its requests, and what is still to be told there.
+
+    If the supergroup has been linked to another cafe meanwhile, the group's loses its chat, and managers are told. A
+    request that the supergroup has made again already stays with the group.
+    """
+    if await session.scalar(select(Cafe.id).where(Cafe.tg_chat_id == new_chat_id)) is not None:
+        await chat_gone(session, tg_chat_id)
+    again = aliased(LinkRequest)
+    asked_again = sa.exists().where(
+        col(again.cafe_id) == LinkRequest.cafe_id,
+        col(again.tg_chat_id) == new_chat_id,
+        col(again.status) == LinkRequestStatus.PENDING,
+    )
+    for statement in (
+        sa.update(Cafe).where(col(Cafe.tg_chat_id) == tg_chat_id),
+        sa.update(LinkRequest).where(
+            col(LinkRequest.tg_chat_id) == tg_chat_id,
+            col(LinkRequest.status) == LinkRequestStatus.PENDING,
+            ~asked_again,
+        ),
+        sa.update(Notification).where(
+            col(Notification.tg_chat_id) == tg_chat_id, col(Notification.status) != NotificationStatus.SENT
+        ),
+    ):
+        await session.execute(statement.values(tg_chat_id=new_chat_id))
 
 
 async def _count_request(ctx: Context) -> None:

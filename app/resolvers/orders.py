@@ -14,7 +14,7 @@ from app.auth import allow
 from app.context import Context
 from app.errors import AlreadyExists, BadInput, Forbidden, NotFound
 from app.models import Cafe, Order, OrderStatus, Role, User
-from app.resolvers import cafes, deadlines
+from app.resolvers import cafes, deadlines, notifications
 from app.resolvers.deadlines import Availability, Refusal
 from app.resolvers.inputs import checked_date
 from app.resolvers.order_lines import OrderFields, checked, fill
@@ -122,6 +122,8 @@ async def place_order(ctx: Context, cafe_id: int, date: dt.date, fields: OrderFi
             await fill(session, new, fields)
             session.add(new)
             await session.flush()
+            if availability.is_announced:
+                await notifications.correct_later(session, cafe_id, date)
             return new
     except IntegrityError as error:
         if "orders_active_key" not in str(error.orig):
@@ -147,6 +149,8 @@ async def update_order(ctx: Context, order_id: int, changes: OrderFields) -> Ord
             await fill(session, changed, changes)
             changed.notes = changes.get("notes", changed.notes)
             changed.updated_at = ctx.now()
+            if availability.is_announced:
+                await notifications.correct_later(session, changed.cafe_id, changed.date)
         return changed
 
 
@@ -157,10 +161,12 @@ async def cancel_order(ctx: Context, order_id: int) -> Order:
     Raises NotFound, Forbidden, DeadlinePassed.
     """
     async with ctx.clients.db() as session:
-        cancelled, _ = await _locked(ctx, session, order_id)
+        cancelled, availability = await _locked(ctx, session, order_id)
         if cancelled.status is not OrderStatus.CANCELLED:
             cancelled.status = OrderStatus.CANCELLED
             cancelled.updated_at = ctx.now()
+            if availability.is_announced:
+                await notifications.correct_later(session, cancelled.cafe_id, cancelled.date)
         return cancelled
 
 

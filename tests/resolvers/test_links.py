@@ -21,7 +21,7 @@ from app.errors import (
 from app.models import Cafe, LinkRequest, LinkRequestStatus, Outbox
 from app.resolvers import links
 from app.resolvers.paging import PageRequest
-from tests.conftest import MANAGER_TGID, add_cafe
+from tests.conftest import MANAGER_TGID, add_cafe, event_types
 
 CHAT = -1001
 OTHER_CHAT = -1002
@@ -30,13 +30,6 @@ OTHER_CHAT = -1002
 @pytest.fixture
 async def pending(anybody: Context, cafe: Cafe) -> LinkRequest:
     return await links.link_request(anybody, cafe.id, CHAT, "kitchen")
-
-
-async def event_types(clients: Clients) -> list[str]:
-    """The types of the events that wait for Kafka, in order."""
-    async with clients.db() as session:
-        rows = await session.execute(sa.select(Outbox.c.headers).order_by(Outbox.c.id))
-    return [headers["ce_type"] for (headers,) in rows if "ce_type" in headers]
 
 
 async def test_a_request_is_pending(pending: LinkRequest) -> None:
@@ -320,25 +313,72 @@ async def test_only_managers_decide(anybody: Context, user: Context, operation: 
         await operation(anybody)  # type: ignore[operator]
 
 
-async def test_a_chat_knows_its_cafe(anybody: Context, manager: Context, pending: LinkRequest) -> None:
-    """A linked chat may ask what it is linked to."""
+async def test_a_chat_that_is_gone_is_unlinked(clients: Clients, manager: Context, pending: LinkRequest) -> None:
+    """A cafe whose chat cannot be reached any more has none, and everybody is told."""
     await links.approve(manager, pending.id)
 
-    found = await links.chat_link(anybody, CHAT)
+    async with clients.db() as session:
+        await links.chat_gone(session, CHAT)
 
-    assert isinstance(found, Cafe)
-
-
-async def test_a_chat_knows_its_pending_request(anybody: Context, pending: LinkRequest) -> None:
-    """A chat that has asked may ask how it stands."""
-    found = await links.chat_link(anybody, CHAT)
-
-    assert isinstance(found, LinkRequest)
+    async with clients.db() as session:
+        assert (await session.get_one(Cafe, pending.cafe_id)).tg_chat_id is None
+    assert (await event_types(clients))[-1] == "cafe.unlinked"
 
 
-async def test_a_strange_chat_knows_nothing(anybody: Context) -> None:
-    """A chat that never asked has nothing."""
-    assert await links.chat_link(anybody, CHAT) is None
+async def test_a_chat_without_a_cafe_may_be_gone(clients: Clients) -> None:
+    """Nobody misses it."""
+    async with clients.db() as session:
+        assert await links.chat_gone(session, CHAT) is None
+
+    assert await event_types(clients) == []
+
+
+async def test_a_group_that_has_moved_is_followed(clients: Clients, manager: Context, pending: LinkRequest) -> None:
+    """The cafe of a group is the cafe of the supergroup that it has become."""
+    await links.approve(manager, pending.id)
+
+    async with clients.db() as session:
+        await links.chat_moved(session, CHAT, OTHER_CHAT)
+
+    async with clients.db() as session:
+        assert (await session.get_one(Cafe, pending.cafe_id)).tg_chat_id == OTHER_CHAT
+
+
+async def test_a_request_follows_its_group(clients: Clients, pending: LinkRequest) -> None:
+    """A request that waits for a manager is the supergroup's."""
+    async with clients.db() as session:
+        await links.chat_moved(session, CHAT, OTHER_CHAT)
+
+    async with clients.db() as session:
+        assert (await session.get_one(LinkRequest, pending.id)).tg_chat_id == OTHER_CHAT
+
+
+async def test_a_supergroup_may_have_asked_again(clients: Clients, anybody: Context, pending: LinkRequest) -> None:
+    """That the supergroup has made the same request already is no obstacle."""
+    again = await links.link_request(anybody, pending.cafe_id, OTHER_CHAT)
+
+    async with clients.db() as session:
+        await links.chat_moved(session, CHAT, OTHER_CHAT)
+
+    async with clients.db() as session:
+        assert (await session.get_one(LinkRequest, again.id)).tg_chat_id == OTHER_CHAT
+
+
+async def test_a_supergroup_may_have_another_cafe(
+    clients: Clients, anybody: Context, manager: Context, pending: LinkRequest
+) -> None:
+    """A chat has one cafe: the one that it was linked to since keeps it, and managers hear of the one that it had."""
+    await links.approve(manager, pending.id)
+    other = await add_cafe(clients, "Green Fork")
+    await links.approve(manager, (await links.link_request(anybody, other.id, OTHER_CHAT)).id)
+
+    async with clients.db() as session:
+        await links.chat_moved(session, CHAT, OTHER_CHAT)
+
+    async with clients.db() as session:
+        chats = [(await session.get_one(Cafe, id_)).tg_chat_id for id_ in (pending.cafe_id, other.id)]
+    assert chats == [None, OTHER_CHAT]
+    assert (await event_types(clients))[-1] == "cafe.unlinked"
 
 
 async def test_the_database_keeps_one_pending_request(clients: Clients, cafe: Cafe) -> None:
