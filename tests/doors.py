@@ -88,6 +88,10 @@ REST = {
     "update_order": ("PATCH", "/orders/{id}"),
     "cancel_order": ("DELETE", "/orders/{id}"),
     "order_summary": ("GET", "/cafes/{cafe_id}/summary/{date}"),
+    "announce_deadline": ("POST", "/cafes/{cafe_id}/deadlines/{date}/announce"),
+    "notification_preview": ("GET", "/cafes/{cafe_id}/notification-preview/{date}"),
+    "notifications": ("GET", "/notifications"),
+    "retry_notification": ("POST", "/notifications/{id}/retry"),
     "link_request": ("POST", "/cafes/{cafe_id}/link-request"),
     "set_notifications": ("PATCH", "/cafes/{cafe_id}/notifications"),
     "unlink": ("DELETE", "/cafes/{cafe_id}/link"),
@@ -98,7 +102,13 @@ REST = {
 """The contract's table of operations, without the subscriptions. A path's parameter has GraphQL's name here. What is
 read of a part of the result has its name behind a dot."""
 
-REST_IDS = {"cafes": "cafe_id", "menu": "item_id", "combos": "combo_id", "orders": "order_id"}
+REST_IDS = {
+    "cafes": "cafe_id",
+    "menu": "item_id",
+    "combos": "combo_id",
+    "orders": "order_id",
+    "notifications": "notification_id",
+}
 """What REST calls the `id` of what a path lists."""
 
 
@@ -299,15 +309,20 @@ def _default(definition: Any) -> str:
 
 
 def _selection(type_: GraphQLOutputType) -> str:
-    """Select what REST shows: an object's own fields and parts, and of a list its rows and where it ends."""
+    """Select what REST shows: an object's own fields and parts, and of a list its rows and where it ends.
+
+    Of what has no fields nothing is selected.
+    """
     named = get_named_type(type_)
+    if is_leaf_type(named):
+        return ""
     assert isinstance(named, GraphQLObjectType)
     if "nodes" in named.fields:
         rows = _selection(named.fields["nodes"].type)
         ends = "page_info: pageInfo { end_cursor: endCursor has_next_page: hasNextPage }"
         return f"{{ items: nodes {rows} total: totalCount {ends} }}"
     shown = [
-        f"{snake(name)}: {name} {'' if is_leaf_type(get_named_type(child.type)) else _selection(child.type)}"
+        f"{snake(name)}: {name} {_selection(child.type)}"
         for name, child in named.fields.items()
         if is_leaf_type(get_named_type(child.type)) or get_named_type(child.type).name.startswith(PARTS[named.name])
     ]

@@ -9,15 +9,18 @@ from pydantic import SecretStr
 
 from app.clients import Clients
 from app.context import Context
-from app.models import Cafe, LinkRequest, MenuCategory, MenuItem
+from app.models import Cafe, LinkRequest, MenuCategory, MenuItem, NotificationKind
 from app.resolvers import links
+from app.resolvers.deadlines import close_day
+from app.resolvers.notifications import queue
 from app.rest.routes import ROUTES
 from app.settings import Settings
 from tests.conftest import MANAGER_TGID, USER_TGID, Lunch, add_cafe, add_lunch
 from tests.doors import CHAT, OTHER_CHAT, REST, Door, GraphQLDoor, RestDoor, an_order
 from tests.init_data import BOT, init_data
 
-IN_THREE_DAYS = datetime.now(UTC).date() + timedelta(days=3)
+TODAY = datetime.now(UTC).date()
+YESTERDAY, IN_THREE_DAYS = TODAY - timedelta(days=1), TODAY + timedelta(days=3)
 
 
 @pytest.fixture
@@ -102,6 +105,15 @@ SAME: tuple[tuple[str, dict[str, object]], ...] = (
     ("cancel_order", {"id": 2}),
     ("cancel_order", {"id": 999}),
     ("order_summary", {"cafe_id": 2, "date": IN_THREE_DAYS}),
+    ("announce_deadline", {"cafe_id": 2, "date": YESTERDAY}),
+    ("announce_deadline", {"cafe_id": 999, "date": IN_THREE_DAYS}),
+    ("notification_preview", {"cafe_id": 2, "date": IN_THREE_DAYS}),
+    ("notification_preview", {"cafe_id": 1, "date": IN_THREE_DAYS}),
+    ("notifications", {}),
+    ("notifications", {"status": "failed", "cafe_id": 1, "date": YESTERDAY, "first": 1}),
+    ("notifications", {"status": "nonsense"}),
+    ("retry_notification", {"id": 2}),
+    ("retry_notification", {"id": 999}),
     ("link_requests", {"status": "approved", "first": 1}),
     ("link_requests", {"first": 1, "skip": 1}),
     ("link_requests", {"status": "nonsense"}),
@@ -111,11 +123,12 @@ SAME: tuple[tuple[str, dict[str, object]], ...] = (
     ("set_notifications", {"cafe_id": 1, "enabled": False}),
     ("unlink", {"cafe_id": 2}),
 )
-"""What can be done twice with one result. Cafe 1 is linked, and one can order from cafe 2: orders 1 and, cancelled, 2."""
+"""What can be done twice with one result. Cafe 1 is linked, and one can order from cafe 2: orders 1 and, cancelled, 2.
+Yesterday's deadline of cafe 2 is announced; cafe 1 had a message 1 for that day, which has failed, and another, 2."""
 
 
 async def test_both_doors_answer_the_same(
-    called: httpx.AsyncClient, manager_token: str, linked: LinkRequest, lunch: Lunch
+    called: httpx.AsyncClient, clients: Clients, manager_token: str, linked: LinkRequest, lunch: Lunch
 ) -> None:
     """What REST says is what GraphQL says, in other letters."""
     graphql, rest = (kind(called).signed(manager_token) for kind in (GraphQLDoor, RestDoor))
@@ -123,6 +136,12 @@ async def test_both_doors_answer_the_same(
     for tgid in (USER_TGID, MANAGER_TGID):
         order = await rest("place_order", **an_order(lunch, extras=extras, notes="Без лука", tgid=tgid))
     await rest("cancel_order", id=order.data["id"])
+    async with clients.db() as session:
+        await close_day(session, lunch.cafe.id, YESTERDAY, datetime.now(UTC))
+        failed = await queue(session, NotificationKind.REMINDER, linked.cafe_id, CHAT, ["<b>Soup</b>"], date=YESTERDAY)
+        assert failed is not None
+        failed.fail("it was no good")
+        await queue(session, NotificationKind.LINK_APPROVED, linked.cafe_id, CHAT, ["Linked", "for good"])
 
     for operation, arguments in SAME:
         assert await graphql(operation, **arguments) == await rest(operation, **arguments), operation
@@ -136,12 +155,16 @@ def test_every_operation_is_compared() -> None:
 async def test_success_has_the_status_of_the_contract(
     called: httpx.AsyncClient, clients: Clients, anybody: Context, manager_token: str, linked: LinkRequest, lunch: Lunch
 ) -> None:
-    """REST answers 200, 201 with what it has made, and 204 with nothing for an unlinking."""
+    """REST answers 200, 201 with what it has made, 202 if chats hear of it later, and 204 with nothing for an unlinking."""
     third = await add_cafe(clients, "Pelmeni")
     requests = [await links.link_request(anybody, lunch.cafe.id, chat) for chat in (-1003, -1004)]
     rest = RestDoor(called).signed(manager_token)
     cafe, extra = {"cafe_id": lunch.cafe.id}, {"category": "extra", "price": "1"}
     week = [{"weekday": 0, "deadline_time": "10:30"}]
+    async with clients.db() as session:
+        failed = await queue(session, NotificationKind.LINK_REJECTED, lunch.cafe.id, CHAT, ["Rejected"])
+        assert failed is not None
+        failed.fail("it was no good")
 
     answers = {
         "authenticate": await rest("authenticate", init_data=init_data(USER_TGID)),
@@ -174,6 +197,10 @@ async def test_success_has_the_status_of_the_contract(
         "update_order": await rest("update_order", id=placed.data["id"], notes="Hot"),
         "cancel_order": await rest("cancel_order", id=placed.data["id"]),
         "order_summary": await rest("order_summary", **cafe, date=lunch.open_date),
+        "announce_deadline": await rest("announce_deadline", **cafe, date=lunch.open_date),
+        "notification_preview": await rest("notification_preview", **cafe, date=lunch.open_date),
+        "notifications": await rest("notifications"),
+        "retry_notification": await rest("retry_notification", id=failed.id),
         "set_deadlines.deadlines": await rest("set_deadlines.deadlines", **cafe, deadlines=week),
         "link_request": await rest("link_request", cafe_id=third.id, tg_chat_id=OTHER_CHAT),
         "link_requests": await rest("link_requests"),
@@ -187,7 +214,7 @@ async def test_success_has_the_status_of_the_contract(
     assert answers.keys() == REST.keys()
     assert {name: answer.response.status_code for name, answer in answers.items()} == dict.fromkeys(
         REST, 200
-    ) | dict.fromkeys(CREATE, 201) | {"unlink": 204}
+    ) | dict.fromkeys(CREATE, 201) | dict.fromkeys(SEND, 202) | {"unlink": 204}
     assert answers["unlink"].response.content == b""
 
 
@@ -200,3 +227,4 @@ CREATE = (
     "place_order",
     "link_request",
 )
+SEND = ("announce_deadline", "retry_notification")

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from app.auth import PUBLIC, SELF, issue_token
 from app.clients import Clients
 from app.context import Context
-from app.models import Cafe, LinkRequest, Role, User
+from app.models import Cafe, LinkRequest, Notification, NotificationKind, NotificationStatus, Role, User
 from app.resolvers import links, order_lines, orders
 from app.schema.operations import operation_of
 from app.settings import Settings
@@ -54,6 +54,10 @@ OPERATIONS: dict[str, dict[str, object]] = {
     "update_order": {"id": 1, "notes": "Hot"},
     "cancel_order": {"id": 1},
     "order_summary": {"cafe_id": 1, "date": IN_FOUR_DAYS},
+    "announce_deadline": {"cafe_id": 1, "date": IN_FOUR_DAYS},
+    "notification_preview": {"cafe_id": 1, "date": IN_FOUR_DAYS},
+    "notifications": {},
+    "retry_notification": {"id": 1},
     "link_requests": {},
     "approve": {"request_id": 1},
     "reject": {"request_id": 1},
@@ -81,6 +85,10 @@ FOR_MANAGERS = (
     "cafe.deadlines",
     "set_deadlines.deadlines",
     "order_summary",
+    "announce_deadline",
+    "notification_preview",
+    "notifications",
+    "retry_notification",
     "link_requests",
     "approve",
     "reject",
@@ -101,9 +109,18 @@ OF_SOMEBODY_ELSE: dict[str, dict[str, object]] = {
 
 @pytest.fixture
 async def world(clients: Clients, anybody: Context, manager: Context, lunch: Lunch) -> None:
-    """Cafe 1 has a menu and a pending request; order 1 is the user's, order 2 another user's."""
+    """Cafe 1 has a menu and a pending request; order 1 is the user's, order 2 another user's; message 1 has failed."""
     async with clients.db() as session:
         session.add(User(tgid=OTHER_TGID, name="Olga"))
+        session.add(
+            Notification(
+                cafe_id=lunch.cafe.id,
+                kind=NotificationKind.UNLINKED,
+                tg_chat_id=CHAT,
+                parts=["Unlinked"],
+                status=NotificationStatus.FAILED,
+            )
+        )
     await links.link_request(anybody, lunch.cafe.id, CHAT, "kitchen")
     fields = order_lines.OrderFields(combo_id=lunch.light.id, dish_ids=[lunch.salad.id])
     for tgid in (USER_TGID, OTHER_TGID):
@@ -201,15 +218,18 @@ async def test_who_is_switched_off_is_refused_at_once(manager_door: Door, client
 
 
 async def test_rights_come_before_what_there_is(user_door: Door) -> None:
-    """Who may not know whether a request, a cafe's deadlines, or a person exists is not told."""
+    """Who may not know whether a request, a cafe's deadlines, a message, or a person exists is not told."""
     answers = [
         await user_door("approve", request_id=999),
         await user_door("set_deadlines.deadlines", cafe_id=999, deadlines=[]),
         await user_door("order_summary", cafe_id=999, date=IN_FOUR_DAYS),
+        await user_door("announce_deadline", cafe_id=999, date=IN_FOUR_DAYS),
+        await user_door("notification_preview", cafe_id=999, date=IN_FOUR_DAYS),
+        await user_door("retry_notification", id=999),
         await user_door("user", tgid=999),
     ]
 
-    assert [answer.code for answer in answers] == ["FORBIDDEN"] * 4
+    assert [answer.code for answer in answers] == ["FORBIDDEN"] * 7
 
 
 async def test_asking_for_a_link_needs_nobody(door: Door, linked: LinkRequest, clients: Clients) -> None:

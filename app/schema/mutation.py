@@ -8,12 +8,22 @@ import strawberry
 from strawberry import UNSET
 
 from app.models import Language, MenuCategory, Role
-from app.resolvers import cafes, deadlines, links, menus, orders, sign_in, users
+from app.resolvers import cafes, deadlines, links, menus, notifications, orders, sign_in, users
 from app.resolvers.deadlines import set_deadlines
 from app.schema.operations import Info, given, mutation
 from app.schema.orders import Order, OrderExtraInput, order_fields
 from app.schema.scalars import TelegramId, to_id, to_optional_id
-from app.schema.types import Authentication, Cafe, Combo, DeadlineInput, Deletion, LinkRequest, MenuItem, User
+from app.schema.types import (
+    Authentication,
+    Cafe,
+    Combo,
+    DeadlineInput,
+    Deletion,
+    LinkRequest,
+    MenuItem,
+    Notification,
+    User,
+)
 
 # ruff: noqa: A002 `id` is its name in the schema
 
@@ -182,6 +192,15 @@ class Mutation:
     async def set_deadlines(self, info: Info, cafe_id: strawberry.ID, deadlines: list[DeadlineInput]) -> Cafe:
         week = [deadline.row() for deadline in deadlines]
         return Cafe.of(await set_deadlines(info.context, to_id("cafe_id", cafe_id), week), info.context)
+
+    @mutation(deadlines.announce_deadline)
+    async def announce_deadline(self, info: Info, cafe_id: strawberry.ID, date: dt.date) -> bool:
+        return await deadlines.announce_deadline(info.context, to_id("cafe_id", cafe_id), date)
+
+    @mutation(notifications.retry_notification)
+    async def retry_notification(self, info: Info, id: strawberry.ID) -> Notification:
+        notification = await notifications.retry_notification(info.context, to_id("id", id))
+        return Notification.of(notification, info.context)
 
     @mutation(orders.place_order)
     async def place_order(

@@ -4,14 +4,15 @@ import datetime as dt
 
 import strawberry
 
-from app.models import LinkRequestStatus, OrderStatus, Role
-from app.resolvers import cafes, deadlines, links, orders, summaries, users
+from app.models import LinkRequestStatus, NotificationStatus, OrderStatus, Role
+from app.resolvers import cafes, deadlines, links, notifications, orders, summaries, users
+from app.resolvers.notifications import notification_preview
 from app.resolvers.paging import DEFAULT_PAGE_SIZE, PageRequest, cut
 from app.schema.connections import WHOLE, Connection
 from app.schema.operations import Info, query, selects
 from app.schema.orders import Order, OrderAvailability, OrderSummary, parts_selected
 from app.schema.scalars import TelegramId, to_id, to_optional_id
-from app.schema.types import Cafe, LinkRequest, User
+from app.schema.types import Cafe, LinkRequest, Notification, User
 
 
 def page_request(info: Info, first: int, after: str | None, skip: int) -> PageRequest:
@@ -103,6 +104,25 @@ class Query:
         page = page_request(info, first, after, skip)
         wanted = orders.OrderFilter(tgid, to_optional_id("cafe_id", cafe_id), from_date, to_date, status)
         return Connection.of(await orders.orders(info.context, page, wanted, parts_selected(info)), Order.of, page)
+
+    @query(notifications.notifications)
+    async def notifications(
+        self,
+        info: Info,
+        cafe_id: strawberry.ID | None = None,
+        date: dt.date | None = None,
+        status: NotificationStatus | None = None,
+        first: int = DEFAULT_PAGE_SIZE,
+        after: str | None = None,
+        skip: int = 0,
+    ) -> Connection[Notification]:
+        page = page_request(info, first, after, skip)
+        found = await notifications.notifications(info.context, page, to_optional_id("cafe_id", cafe_id), date, status)
+        return Connection.of(found, lambda row: Notification.of(row, info.context), page)
+
+    @query(notification_preview)
+    async def notification_preview(self, info: Info, cafe_id: strawberry.ID, date: dt.date) -> str | None:
+        return await notification_preview(info.context, to_id("cafe_id", cafe_id), date)
 
     @query(summaries.order_summary)
     async def order_summary(self, info: Info, cafe_id: strawberry.ID, date: dt.date) -> OrderSummary:

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 import strawberry
 
 from app.models import LinkRequestStatus
-from app.resolvers import links
+from app.resolvers import links, notifications
 from app.schema.operations import Info, subscription
-from app.schema.scalars import to_id
-from app.schema.types import LinkRequest
+from app.schema.scalars import to_optional_id
+from app.schema.types import LinkRequest, Notification
 
 
 @strawberry.type
@@ -18,6 +18,13 @@ class Subscription:
         self, info: Info, status: LinkRequestStatus | None = None, cafe_id: strawberry.ID | None = None
     ) -> AsyncIterator[LinkRequest]:
         updates = await links.link_request_updates(
-            info.context, status=status, cafe_id=None if cafe_id is None else to_id("cafe_id", cafe_id)
+            info.context, status=status, cafe_id=to_optional_id("cafe_id", cafe_id)
         )
         return updates.map(lambda event: LinkRequest.of(event, info.context))
+
+    @subscription(notifications.notification_updates)
+    async def notification_updates(
+        self, info: Info, cafe_id: strawberry.ID | None = None
+    ) -> AsyncIterator[Notification]:
+        updates = await notifications.notification_updates(info.context, to_optional_id("cafe_id", cafe_id))
+        return updates.map(lambda event: Notification.of(event, info.context))

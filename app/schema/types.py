@@ -1,5 +1,6 @@
 """The GraphQL types: plain objects, made from rows or from events, whose fields are attributes."""
 
+import datetime as dt
 from datetime import datetime, time
 from decimal import Decimal
 from typing import Self
@@ -8,8 +9,8 @@ import strawberry
 
 from app import models
 from app.context import Context
-from app.events.messages import CafeSnapshot, LinkRequestEvent
-from app.models import Language, LinkRequestStatus, MenuCategory, Role
+from app.events.messages import CafeSnapshot, LinkRequestEvent, NotificationEvent
+from app.models import Language, LinkRequestStatus, MenuCategory, NotificationKind, NotificationStatus, Role
 from app.resolvers import deadlines, menus, removal, sign_in
 from app.resolvers.paging import DEFAULT_PAGE_SIZE, PageRequest, cut
 from app.schema.connections import WHOLE, Connection
@@ -18,6 +19,8 @@ from app.schema.scalars import TelegramId
 
 strawberry.enum(MenuCategory, description="What a menu item is: a dish of a combo, or an extra with its own price.")
 strawberry.enum(LinkRequestStatus, description="Pending until a manager decides.")
+strawberry.enum(NotificationKind, description="What a message is about.")
+strawberry.enum(NotificationStatus, description="How far a message has come.")
 strawberry.enum(Language, description="The language of the texts that a cafe gets.")
 strawberry.enum(Role, description="What a person may do.")
 
@@ -209,6 +212,49 @@ class LinkRequest:
             created_at=request.created_at,
             processed_at=request.processed_at,
             processed_by=optional_telegram_id(request.processed_by),
+        )
+
+
+@strawberry.type(description="A message to a chat.")
+class Notification:
+    id: strawberry.ID
+    cafe: Cafe
+    cafe_id: strawberry.ID
+    cafe_name: str
+    kind: NotificationKind
+    date: dt.date | None = strawberry.field(description="Of the delivery that it is about, if it is about one.")
+    version: int = strawberry.field(
+        description="Of what a cafe is told about a date: 1 for the first list, then one more each."
+    )
+    tg_chat_id: TelegramId
+    text: str = strawberry.field(description="Telegram's HTML.")
+    status: NotificationStatus
+    attempts: int
+    error: str | None = strawberry.field(description="Why it failed.")
+    created_at: datetime
+    sent_at: datetime | None
+    acknowledged_at: datetime | None
+    acknowledged_by: str | None = strawberry.field(description="Who has pressed «Received».")
+
+    @classmethod
+    def of(cls, notification: models.Notification | NotificationEvent, ctx: Context) -> Self:
+        return cls(
+            id=strawberry.ID(str(notification.id)),
+            cafe=Cafe.of(notification.cafe, ctx),
+            cafe_id=strawberry.ID(str(notification.cafe_id)),
+            cafe_name=notification.cafe_name,
+            kind=notification.kind,
+            date=notification.date,
+            version=notification.version,
+            tg_chat_id=TelegramId(notification.tg_chat_id),
+            text=notification.text,
+            status=notification.status,
+            attempts=notification.attempts,
+            error=notification.error,
+            created_at=notification.created_at,
+            sent_at=notification.sent_at,
+            acknowledged_at=notification.acknowledged_at,
+            acknowledged_by=notification.acknowledged_by,
         )
 
 

@@ -16,17 +16,20 @@ from app.auth import issue_token
 from app.clients import Clients
 from app.context import Context
 from app.events.live import QUEUE_EVENTS
-from app.events.messages import LinkRequestEvent
-from app.models import LinkRequest, User
-from app.resolvers import links
+from app.events.messages import LinkRequestEvent, NotificationEvent
+from app.models import LinkRequest, Notification, NotificationStatus, User
+from app.resolvers import links, notifications
 from app.settings import Settings
 from tests.conftest import MANAGER_TGID
 from tests.doors import CHAT, Served, serving_api
 from tests.events.conftest import relaying
 from tests.servers import DEADLINE_S
+from tests.told import change
 
 EVENTS = "/api/v1/cafe-requests/events"
 UPDATES = "subscription { linkRequestUpdates { id } }"
+MESSAGES = "/api/v1/notifications/events"
+MESSAGE_UPDATES = "subscription { notificationUpdates { id status } }"
 EVENT_STREAM = "text/event-stream"
 
 
@@ -98,6 +101,45 @@ async def test_an_event_comes_in_rests_shape(served: Served, manager_token: str,
     )
 
 
+async def test_a_message_comes_in_rests_shape(served: Served, manager_token: str, news: NotificationEvent) -> None:
+    """What happens to a message is told as the list tells it."""
+    async with (
+        streaming(served, manager_token, MESSAGES) as stream,
+        httpx.AsyncClient(base_url=served.address, headers={"Authorization": f"Bearer {manager_token}"}) as client,
+    ):
+        served.happen(news)
+        told = await stream.next()
+        [listed] = (await client.get("/api/v1/notifications")).json()["items"]
+
+    assert told == Event("message", listed)
+    assert (listed["id"], listed["kind"], listed["tg_chat_id"]) == (str(news.id), "orders", CHAT)
+
+
+@pytest.mark.parametrize(("query", "heard"), [("", [1, 2, 3]), ("?cafe_id=7", [2])])
+async def test_a_stream_has_a_cafes_messages(
+    served: Served, manager_token: str, news: NotificationEvent, query: str, heard: list[int]
+) -> None:
+    """Or all, in order."""
+    async with streaming(served, manager_token, MESSAGES + query) as stream:
+        for number, cafe_id in [(1, 1), (2, 7), (3, 1)]:
+            served.happen(news.model_copy(update={"id": number, "cafe_id": cafe_id}))
+        told = [await stream.next() for _ in heard]
+
+    assert [found and found.data["id"] for found in told] == [str(number) for number in heard]
+
+
+async def test_a_stream_has_nothing_else(
+    served: Served, manager_token: str, event: LinkRequestEvent, news: NotificationEvent
+) -> None:
+    """A link request is no message."""
+    async with streaming(served, manager_token, MESSAGES) as stream:
+        served.happen(event, news)
+        told = await stream.next()
+
+    assert told is not None
+    assert told.data["kind"] == "orders"
+
+
 async def test_a_stream_that_has_begun_misses_nothing(
     served: Served, manager_token: str, event: LinkRequestEvent
 ) -> None:
@@ -148,22 +190,26 @@ async def test_a_stream_has_what_it_is_asked_for(
 
 
 @pytest.mark.parametrize(
-    ("query", "token", "status", "code"),
+    ("path", "token", "status", "code"),
     [
-        ("", None, 401, "UNAUTHENTICATED"),
-        ("", "garbage", 401, "UNAUTHENTICATED"),
-        ("", "user", 403, "FORBIDDEN"),
-        ("?status=nonsense", "manager", 400, "BAD_INPUT"),
-        ("?cafe_id=x", "manager", 400, "BAD_INPUT"),
-        ("?limit=1", "manager", 400, "BAD_INPUT"),
+        (EVENTS, None, 401, "UNAUTHENTICATED"),
+        (EVENTS, "garbage", 401, "UNAUTHENTICATED"),
+        (EVENTS, "user", 403, "FORBIDDEN"),
+        (f"{EVENTS}?status=nonsense", "manager", 400, "BAD_INPUT"),
+        (f"{EVENTS}?cafe_id=x", "manager", 400, "BAD_INPUT"),
+        (f"{EVENTS}?limit=1", "manager", 400, "BAD_INPUT"),
+        (MESSAGES, None, 401, "UNAUTHENTICATED"),
+        (MESSAGES, "user", 403, "FORBIDDEN"),
+        (f"{MESSAGES}?cafe_id=x", "manager", 400, "BAD_INPUT"),
+        (f"{MESSAGES}?status=sent", "manager", 400, "BAD_INPUT"),
     ],
 )
 async def test_a_stream_that_is_refused_is_a_problem(
-    served: Served, manager_token: str, user_token: str, query: str, token: str | None, status: int, code: str
+    served: Served, manager_token: str, user_token: str, path: str, token: str | None, status: int, code: str
 ) -> None:
     """What is wrong is told as everywhere, and not as an event."""
     given = {"manager": manager_token, "user": user_token}.get(token or "", token)
-    async with streaming(served, given, EVENTS + query) as stream:
+    async with streaming(served, given, path) as stream:
         await stream.response.aread()
 
     assert (stream.response.status_code, stream.response.json()["code"]) == (status, code)
@@ -211,12 +257,24 @@ async def test_graphql_streams_too(served: Served, manager_token: str, event: Li
         assert await stream.next() == Event("next", {"data": {"linkRequestUpdates": {"id": str(event.id)}}})
 
 
+async def test_graphql_streams_messages(served: Served, manager_token: str, news: NotificationEvent) -> None:
+    """In GraphQL's spelling."""
+    async with streaming(served, manager_token, "/graphql", MESSAGE_UPDATES) as stream:
+        await served.listened_to()
+        served.happen(news)
+
+        assert await stream.next() == Event(
+            "next", {"data": {"notificationUpdates": {"id": str(news.id), "status": "QUEUED"}}}
+        )
+
+
+@pytest.mark.parametrize("query", [UPDATES, MESSAGE_UPDATES])
 @pytest.mark.parametrize(("token", "code"), [(None, "UNAUTHENTICATED"), ("user", "FORBIDDEN")])
 async def test_graphqls_stream_says_why_it_is_refused(
-    served: Served, user_token: str, token: str | None, code: str
+    served: Served, user_token: str, token: str | None, code: str, query: str
 ) -> None:
     """There the protocol has the error as an event, and then the end."""
-    async with streaming(served, user_token if token else None, "/graphql", UPDATES) as stream:
+    async with streaming(served, user_token if token else None, "/graphql", query) as stream:
         refused, complete = await stream.next(), await stream.next()
 
     assert refused is not None
@@ -251,3 +309,28 @@ async def test_what_a_manager_does_is_told_through_kafka(
     assert told[0] is not None
     assert told[0].data["id"] == str(pending.id)
     assert told[1] == Event("next", {"data": {"linkRequestUpdates": {"id": str(pending.id)}}})
+
+
+async def test_what_is_sent_again_is_told_through_kafka(
+    kafka_settings: Settings,
+    kafka_clients: Clients,
+    manager: Context,
+    manager_token: str,
+    announced: Notification,
+) -> None:
+    """So is a message that a manager has sent again."""
+    async with (
+        serving_api(kafka_settings) as served,
+        streaming(served, manager_token, f"{MESSAGES}?cafe_id={announced.cafe_id}") as rest,
+        streaming(served, manager_token, "/graphql", MESSAGE_UPDATES) as graphql,
+    ):
+        await served.listened_to(2)
+        await change(kafka_clients, announced, status=NotificationStatus.FAILED, attempts=3)
+        async with relaying(kafka_clients):
+            told = [await rest.next(), await graphql.next()]
+            await notifications.retry_notification(manager, announced.id)
+            told += [await rest.next(), await graphql.next()]
+
+    queued = Event("next", {"data": {"notificationUpdates": {"id": str(announced.id), "status": "QUEUED"}}})
+    assert [event and event.data["attempts"] for event in told[::2]] == [0, 3]
+    assert told[1::2] == [queued, queued]

@@ -9,7 +9,7 @@ import pytest
 
 from app.clients import Clients
 from app.context import Context
-from app.models import LinkRequest
+from app.models import LinkRequest, Notification, NotificationStatus
 from app.resolvers import links
 from app.rest.openapi import create_openapi
 from app.rest.problem import CODES, PROBLEM_JSON
@@ -18,6 +18,7 @@ from app.rest.stored import load
 from app.schema import create_schema
 from tests.conftest import USER_TGID, Lunch, add_cafe
 from tests.doors import OTHER_CHAT
+from tests.told import change
 
 OPENAPI = create_openapi(create_schema(), version("lunch-bot"))
 
@@ -257,6 +258,29 @@ async def test_answers_about_ordering_are_as_described(
         if body:
             [content] = OPENAPI["paths"][PREFIX + route][method]["requestBody"]["content"].values()
             wrong += misfits(content["schema"], body, f"{method} {path} sent")
+
+    assert wrong == []
+
+
+async def test_answers_about_messages_are_as_described(
+    called: httpx.AsyncClient, clients: Clients, manager_token: str, announced: Notification
+) -> None:
+    """So do messages, and those answers that are but a text, a truth value, or null."""
+    calls = [
+        ("get", "/notifications", "/notifications"),
+        ("post", "/notifications/1/retry", "/notifications/{notification_id}/retry"),
+        ("get", f"/cafes/1/notification-preview/{announced.date}", "/cafes/{cafe_id}/notification-preview/{date}"),
+        ("post", f"/cafes/1/deadlines/{announced.date}/announce", "/cafes/{cafe_id}/deadlines/{date}/announce"),
+        ("delete", "/orders/1", "/orders/{order_id}"),
+        ("get", f"/cafes/1/notification-preview/{announced.date}", "/cafes/{cafe_id}/notification-preview/{date}"),
+    ]
+    await change(clients, announced, status=NotificationStatus.FAILED, error="it was no good")
+    called.headers["Authorization"] = f"Bearer {manager_token}"
+
+    wrong = []
+    for method, path, route in calls:
+        response = await called.request(method, PREFIX + path)
+        wrong += misfits(described(method, route, str(response.status_code)), response.json(), f"{method} {path}")
 
     assert wrong == []
 

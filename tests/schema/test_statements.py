@@ -22,17 +22,19 @@ from sqlalchemy import event
 
 from app.clients import Clients
 from app.context import Context
-from app.models import Order, OrderItem, OrderStatus, Role, User
+from app.models import Notification, NotificationKind, Order, OrderItem, OrderStatus, Role, User
 from app.schema import create_schema
 from app.schema.limits import LimitsRule
 from app.viewer import Viewer
 from tests.conftest import MANAGER_TGID, Lunch, add_lunch
+from tests.doors import CHAT
 
 SCHEMA = create_schema()
 
 CAFES = 4
 PEOPLE = 5
 ORDERS = 60
+MESSAGES = 60
 
 ORDERS_PAGE = (
     "the number of orders",
@@ -43,6 +45,13 @@ ORDERS_PAGE = (
     "the deadlines of their cafes",
 )
 CAFES_PAGE = ("the number of cafes", "a page of cafes", "their menus", "their combos", "their deadlines")
+MESSAGES_PAGE = (
+    "the number of messages",
+    "a page of messages, joined with cafes",
+    "the menus of their cafes",
+    "the combos of their cafes",
+    "the deadlines of their cafes",
+)
 
 
 @pytest.fixture
@@ -61,6 +70,24 @@ async def many_orders(clients: Clients, people: None) -> None:
                 status=OrderStatus.CANCELLED if number % 3 == 0 else OrderStatus.CONFIRMED,
             )
             for number in range(ORDERS)
+        )
+
+
+@pytest.fixture
+async def many_messages(clients: Clients, people: None) -> None:
+    """Messages to several cafes, of several days."""
+    lunches = [await add_lunch(clients, f"Cafe {number}") for number in range(CAFES)]
+    today = datetime.now(UTC).date()
+    async with clients.db() as session:
+        session.add_all(
+            Notification(
+                cafe_id=lunches[number % CAFES].cafe.id,
+                kind=NotificationKind.ORDERS,
+                date=today - timedelta(days=number),
+                tg_chat_id=CHAT,
+                parts=["Soup", "and more"],
+            )
+            for number in range(MESSAGES)
         )
 
 
@@ -146,6 +173,37 @@ async def test_what_is_not_asked_for_is_not_read(
 ) -> None:
     """Only what the selection needs is read."""
     _, made = await execute(clients, f"{{ orders(first: 5) {{ {selected} }} }}")
+
+    assert len(made) == statements, made
+
+
+@pytest.mark.parametrize("first", [1, 50])
+async def test_a_page_of_messages_is_five_statements(clients: Clients, many_messages: None, first: int) -> None:
+    """With their cafes, and the menus, combos and deadlines of those."""
+    document = f"""{{
+      notifications(first: {first}) {{
+        nodes {{
+          id kind date version text status attempts error createdAt sentAt cafe {{ id name {CAFE_PARTS} }} cafeName
+        }}
+        totalCount
+        pageInfo {{ endCursor hasNextPage }}
+      }}
+    }}"""
+
+    data, statements = await execute(clients, document)
+
+    assert len(data["notifications"]["nodes"]) == first
+    assert len(statements) == len(MESSAGES_PAGE), statements
+
+
+@pytest.mark.parametrize(
+    ("selected", "statements"), [("nodes { id text cafe { name } cafeName }", 1), ("totalCount", 2)]
+)
+async def test_of_messages_what_is_not_asked_for_is_not_read(
+    clients: Clients, many_messages: None, selected: str, statements: int
+) -> None:
+    """Cafes come with the page, and nobody counts without being asked."""
+    _, made = await execute(clients, f"{{ notifications(first: 5) {{ {selected} }} }}")
 
     assert len(made) == statements, made
 
@@ -259,3 +317,14 @@ async def test_however_cafes_are_asked_for_it_is_at_most_five_statements(
     _, statements = await execute(clients, document)
 
     assert len(statements) <= len(CAFES_PAGE), statements
+
+
+@with_a_database
+@given(documents("notifications"))
+async def test_however_messages_are_asked_for_it_is_at_most_five_statements(
+    clients: Clients, many_messages: None, document: str
+) -> None:
+    """Any fields in any shape, as above."""
+    _, statements = await execute(clients, document)
+
+    assert len(statements) <= len(MESSAGES_PAGE), statements

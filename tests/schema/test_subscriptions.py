@@ -8,13 +8,20 @@ import sqlalchemy as sa
 from app.auth import issue_token
 from app.clients import Clients
 from app.events.live import QUEUE_EVENTS
-from app.events.messages import LinkRequestEvent
-from app.models import LinkRequestStatus, Role, User
+from app.events.messages import (
+    LinkRequestEvent,
+    NotificationAcknowledged,
+    NotificationEvent,
+    NotificationFailed,
+    NotificationSent,
+)
+from app.models import LinkRequestStatus, NotificationStatus, Role, User
 from app.settings import Settings
 from tests.conftest import MANAGER_TGID
 from tests.doors import CHAT, INIT, Served, Socket, code, connected, signed_in
 
 UPDATES = "subscription { linkRequestUpdates { id } }"
+MESSAGES = "subscription { notificationUpdates { id } }"
 
 
 def short_lived(settings: Settings) -> str:
@@ -75,6 +82,90 @@ async def test_a_subscriber_hears_what_it_wants(
     )
 
     assert [(await socket.hear())["payload"]["data"]["linkRequestUpdates"]["id"] for _ in range(len(heard))] == heard
+
+
+async def test_a_subscriber_hears_of_messages(served: Served, socket: Socket, news: NotificationEvent) -> None:
+    """What is sent to a chat comes to who has subscribed, with the chat, for managers may see it."""
+    await socket.ask(
+        "subscription { notificationUpdates { id kind status version text tgChatId sentAt cafe { name tgChatId } } }"
+    )
+    await served.listened_to()
+
+    served.happen(news)
+
+    assert await socket.hear() == {
+        "type": "next",
+        "id": "1",
+        "payload": {
+            "data": {
+                "notificationUpdates": {
+                    "id": str(news.id),
+                    "kind": "ORDERS",
+                    "status": "QUEUED",
+                    "version": 1,
+                    "text": news.text,
+                    "tgChatId": CHAT,
+                    "sentAt": None,
+                    "cafe": {"name": news.cafe_name, "tgChatId": CHAT},
+                }
+            }
+        },
+    }
+
+
+async def test_a_subscriber_hears_how_far_a_message_has_come(
+    served: Served, socket: Socket, news: NotificationEvent
+) -> None:
+    """Each step is an event, with the message as it is then."""
+    await socket.ask("subscription { notificationUpdates { status error acknowledgedBy } }")
+    await served.listened_to()
+
+    known = news.model_dump()
+    served.happen(
+        news,
+        NotificationFailed.model_validate(known | {"status": NotificationStatus.FAILED, "error": "it was no good"}),
+        NotificationSent.model_validate(known | {"status": NotificationStatus.SENT}),
+        NotificationAcknowledged.model_validate(known | {"status": NotificationStatus.SENT, "acknowledged_by": "Anna"}),
+    )
+
+    heard = [(await socket.hear())["payload"]["data"]["notificationUpdates"] for _ in range(4)]
+    assert [tuple(told.values()) for told in heard] == [
+        ("QUEUED", None, None),
+        ("FAILED", "it was no good", None),
+        ("SENT", None, None),
+        ("SENT", None, "Anna"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "heard"), [("", ["1", "2", "3"]), ("(cafeId: null)", ["1", "2", "3"]), ("(cafeId: 7)", ["2"])]
+)
+async def test_a_subscriber_hears_of_a_cafes_messages(
+    served: Served, socket: Socket, news: NotificationEvent, arguments: str, heard: list[str]
+) -> None:
+    """Or of all, in order."""
+    await socket.ask(f"subscription {{ notificationUpdates{arguments} {{ id }} }}")
+    await served.listened_to()
+
+    served.happen(
+        *(news.model_copy(update={"id": id_, "cafe_id": cafe_id}) for id_, cafe_id in [(1, 1), (2, 7), (3, 1)])
+    )
+
+    assert [(await socket.hear())["payload"]["data"]["notificationUpdates"]["id"] for _ in range(len(heard))] == heard
+
+
+async def test_a_subscriber_hears_of_nothing_else(
+    served: Served, socket: Socket, event: LinkRequestEvent, news: NotificationEvent
+) -> None:
+    """Who listens to messages is not told of link requests, nor the other way round."""
+    await socket.ask(MESSAGES, "messages")
+    await socket.ask(UPDATES, "requests")
+    await served.listened_to(2)
+
+    served.happen(event, news, event)
+
+    heard = [(await socket.hear())["id"] for _ in range(3)]
+    assert sorted(heard) == ["messages", "requests", "requests"]
 
 
 async def test_subscriptions_of_one_socket_are_told_apart(
@@ -145,22 +236,32 @@ async def test_a_token_in_the_handshake_does_not_outlive_its_expiry(served: Serv
         assert refused_or_closed in ("UNAUTHENTICATED", 4401)
 
 
-async def test_without_a_token_nobody_subscribes(served: Served) -> None:
+@pytest.mark.parametrize("query", [UPDATES, MESSAGES])
+async def test_without_a_token_nobody_subscribes(served: Served, query: str) -> None:
     """What is for managers is refused to who has not signed in; the socket stays open."""
     async with signed_in(served, None) as socket:
-        await socket.ask(UPDATES)
+        await socket.ask(query)
 
         assert code(await socket.hear()) == ("error", "UNAUTHENTICATED")
         await socket.ask("{ __typename }", "2")
         assert (await socket.hear())["type"] == "next"
 
 
-async def test_users_do_not_subscribe(served: Served, user_token: str) -> None:
+@pytest.mark.parametrize("query", [UPDATES, MESSAGES])
+async def test_users_do_not_subscribe(served: Served, user_token: str, query: str) -> None:
     """What is for managers is refused to users."""
     async with signed_in(served, user_token) as socket:
-        await socket.ask(UPDATES)
+        await socket.ask(query)
 
         assert code(await socket.hear()) == ("error", "FORBIDDEN")
+
+
+@pytest.mark.parametrize("field", ["linkRequestUpdates", "notificationUpdates"])
+async def test_what_is_no_cafe_is_not_listened_to(served: Served, socket: Socket, field: str) -> None:
+    """A filter that is no id is refused."""
+    await socket.ask(f'subscription {{ {field}(cafeId: "x") {{ id }} }}')
+
+    assert code(await socket.hear()) == ("error", "BAD_INPUT")
 
 
 async def test_who_is_switched_off_starts_nothing_more(served: Served, socket: Socket, clients: Clients) -> None:
