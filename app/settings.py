@@ -68,6 +68,12 @@ def _bot_token(token: SecretStr) -> SecretStr:
     return token
 
 
+def _webhook_secret(secret: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,256}", secret.get_secret_value()):
+        raise ValueError("may have 1 to 256 letters, digits, _ and -")
+    return secret
+
+
 def _split(value: object) -> object:
     return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
 
@@ -96,6 +102,10 @@ class Settings(BaseSettings):
 
     telegram_bot_token: Annotated[SecretStr, AfterValidator(_bot_token)] | None = None
     telegram_api_url: Url = "https://api.telegram.org"
+    telegram_manager_chat_id: int | None = None
+    telegram_webhook_url: Url | None = None
+    telegram_webhook_secret: Annotated[SecretStr, AfterValidator(_webhook_secret)] | None = None
+    ack_reminder_minutes: Annotated[int, Field(ge=1, le=24 * 60)] = 15
 
     jwt_secret_key: Annotated[SecretStr, AfterValidator(_long_enough)]
     jwt_ttl: Duration = timedelta(hours=1)
