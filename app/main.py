@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TypedDict
@@ -31,6 +31,8 @@ from app.rest.routes import PREFIX, create_routes
 from app.schema import create_schema
 from app.schema.transport import GraphQLEndpoint
 from app.settings import Settings
+from app.telegram.limiter import Limiter, Paced
+from app.telegram.webhook import Webhook
 
 log = get_log(__name__)
 
@@ -57,12 +59,20 @@ class State(TypedDict):
 def create_app(settings: Settings) -> Starlette:
     """Make the app of the api process."""
 
+    webhook = None if settings.telegram_webhook_url is None else Webhook(settings)
+
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[State]:
-        async with open_clients(settings) as clients:
+        async with AsyncExitStack() as stack:
+            clients = await stack.enter_async_context(open_clients(settings))
             live = Live()
-            async with beside(app, feed(live, clients), end_refused(live, clients)):
-                yield {"clients": clients, "live": live}
+            work = [feed(live, clients), end_refused(live, clients)]
+            if webhook is not None:
+                await stack.enter_async_context(webhook.bot.context())
+                webhook.bot.session.middleware(Paced(Limiter(clients.redis)))
+                work.append(webhook.register())
+            await stack.enter_async_context(beside(app, *work))
+            yield {"clients": clients, "live": live}
 
     schema = create_schema(introspection=settings.graphql_introspection)
     openapi = create_openapi(schema, version("lunch-bot"))
@@ -80,6 +90,7 @@ def create_app(settings: Settings) -> Starlette:
             Route(f"{PREFIX}/openapi.json", openapi_json),
             Route("/api/docs", docs),
             *create_routes(schema),
+            *([] if webhook is None else [Route(webhook.path, webhook.respond, methods=["POST"])]),
             Route("/graphql", graphql),
             WebSocketRoute("/graphql", graphql),
             Mount("/static", StaticFiles(directory=STATIC, check_dir=False)),

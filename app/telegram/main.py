@@ -13,8 +13,9 @@ from app import health
 from app.clients import Clients, open_clients
 from app.events.log import connect
 from app.process import beside
-from app.settings import Settings
+from app.settings import Settings, SettingsError
 from app.telegram.bot import create_dispatcher, set_commands
+from app.telegram.limiter import Limiter, Paced
 from app.telegram.sender import make_bot
 
 SETUP_RETRY_MAX_S = 30.0
@@ -27,14 +28,17 @@ class State(TypedDict):
 def create_app(settings: Settings) -> Starlette:
     """Make the app of the bot process: health on HTTP, polling beside it."""
     token = settings.required("telegram_bot_token")
+    if settings.telegram_webhook_url is not None:
+        raise SettingsError("TELEGRAM_WEBHOOK_URL: is set, so the api process takes the updates, and no bot is needed")
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[State]:
         async with open_clients(settings) as clients:
             bot = make_bot(token, settings.telegram_api_url)
-            dispatcher = create_dispatcher(clients)
+            bot.session.middleware(Paced(Limiter(clients.redis)))
+            dispatcher = create_dispatcher()
             try:
-                async with beside(app, poll(dispatcher, bot), connect(settings, clients.kafka)):
+                async with beside(app, poll(dispatcher, bot, clients), connect(settings, clients.kafka)):
                     yield {"clients": clients}
                     with suppress(RuntimeError):  # it has not begun
                         await dispatcher.stop_polling()
@@ -44,7 +48,7 @@ def create_app(settings: Settings) -> Starlette:
     return Starlette(routes=health.routes, lifespan=lifespan)
 
 
-async def poll(dispatcher: Dispatcher, bot: Bot) -> None:
+async def poll(dispatcher: Dispatcher, bot: Bot, clients: Clients) -> None:
     """Take updates until told to stop. Telegram may be away at first; later aiogram tries again by itself.
 
     One update after the other: only then is an update confirmed to Telegram after it was handled, and not lost with a
@@ -55,4 +59,7 @@ async def poll(dispatcher: Dispatcher, bot: Bot) -> None:
     ):
         with attempt:
             await set_commands(bot)
-            await dispatcher.start_polling(bot, handle_signals=False, close_bot_session=False, handle_as_tasks=False)
+            await bot.delete_webhook()
+            await dispatcher.start_polling(
+                bot, handle_signals=False, close_bot_session=False, handle_as_tasks=False, clients=clients
+            )
