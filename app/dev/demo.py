@@ -1,4 +1,4 @@
-"""The story of a link, played against the running system through its public doors."""
+"""The story of a lunch, played against the running system through its public doors."""
 
 import asyncio
 import json
@@ -6,7 +6,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -14,12 +15,21 @@ import aiohttp
 
 from app.auth import issue_token
 from app.dev.seed import MANAGER_TGID
+from app.dev.seed.people import FIRST_TGID
 from app.models import Role, User
 from app.settings import Settings
 
 CAFE_ID = 1
 CHAT = {"id": -1001000000001, "type": "supergroup", "title": "Basil & Thyme — kitchen"}
 COOK = {"id": 7001, "first_name": "Cleo", "username": "cleo_cooks", "language_code": "en"}
+
+EATERS = (FIRST_TGID, FIRST_TGID + 1)
+DAYS_AHEAD = 60
+
+SUBSCRIPTIONS = {
+    "linkRequestUpdates": "subscription { linkRequestUpdates { id status tgChatId cafe { name } } }",
+    "notificationUpdates": "subscription { notificationUpdates { id kind date status acknowledgedBy } }",
+}
 
 STEP_TIMEOUT_S = 20.0
 START_TIMEOUT_S = 60.0
@@ -90,17 +100,33 @@ class Demo:
         await self.wait_until_ready()
         await self._post(self._chats, CHAT)
         await self._forget_earlier_links()
-        async with self._subscriber() as updates:
-            told = len(await self._answers())
-            self._say("A dashboard listens on a WebSocket", "subscription linkRequestUpdates")
-            await self._post(f"{self._chats}/{CHAT['id']}/messages", {"text": f"/link {CAFE_ID}", "from": COOK})
-            self._say("The kitchen's chat writes to the bot", f"{COOK['first_name']}: /link {CAFE_ID}")
-            request = await self._see("The request is there", self._pending)
-            await self._see("The dashboard has seen it", lambda: self._update(updates, request["id"], "PENDING"))
-            await self._see("The bot has answered in the chat", lambda: self._answer(told, "Asked for this chat"))
-            await self._see("A manager approves it", lambda: self._approve(request["id"]))
-            await self._see("The dashboard has seen that", lambda: self._update(updates, request["id"], "APPROVED"))
-            await self._see("The chat has been told", lambda: self._answer(told + 1, "approved"))
+        async with self._dashboard() as updates:
+            await self._play_link(updates)
+            await self._play_lunch(updates)
+
+    async def _play_link(self, updates: aiohttp.ClientWebSocketResponse) -> None:
+        told = len(await self._answers())
+        await self._post(f"{self._chats}/{CHAT['id']}/messages", {"text": f"/link {CAFE_ID}", "from": COOK})
+        self._say("The kitchen's chat writes to the bot", f"{COOK['first_name']}: /link {CAFE_ID}")
+        request = await self._see("The request is there", self._pending)
+        await self._see("The dashboard has seen it", lambda: self._update(updates, id=request["id"], status="PENDING"))
+        await self._see("The bot has answered in the chat", lambda: self._answer(told, "Asked for this chat"))
+        await self._see("A manager approves it", lambda: self._approve(request["id"]))
+        await self._see(
+            "The dashboard has seen that", lambda: self._update(updates, id=request["id"], status="APPROVED")
+        )
+        await self._see("The chat has been told", lambda: self._answer(told + 1, "approved"))
+
+    async def _play_lunch(self, updates: aiohttp.ClientWebSocketResponse) -> None:
+        told = len(await self._answers())
+        date = await self._see("There is a day that one can order for", self._open_date)
+        for tgid in EATERS:
+            await self._see("A colleague orders", partial(self._order, date, tgid))
+        await self._see("The deadline passes (a manager announces it)", lambda: self._announce(date))
+        await self._see("The kitchen has its orders", lambda: self._answer(told, "order for"))
+        await self._see("The dashboard has seen it sent", lambda: self._update(updates, kind="ORDERS", status="SENT"))
+        await self._see("The kitchen presses «Received»", self._press_received)
+        await self._see("The dashboard has seen that", lambda: self._acknowledged(updates))
 
     async def wait_until_ready(self) -> None:
         """Wait until the api answers, and all that it needs.
@@ -149,17 +175,18 @@ class Demo:
             await self._graphql("mutation ($id: ID!) { reject(requestId: $id) { id } }", id=request["id"])
 
     @asynccontextmanager
-    async def _subscriber(self) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    async def _dashboard(self) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
         """Subscribe as a dashboard does (graphql-transport-ws), and wait until the server listens for us."""
         before = await self._subscriptions()
         async with self._http.ws_connect(f"{self._api}/graphql", protocols=["graphql-transport-ws"]) as socket:
             await socket.send_json({"type": "connection_init", "payload": {"Authorization": self._bearer}})
             await socket.receive_json()
-            query = "subscription { linkRequestUpdates { id status tgChatId cafe { name } } }"
-            await socket.send_json({"type": "subscribe", "id": "demo", "payload": {"query": query}})
+            for id_, query in SUBSCRIPTIONS.items():
+                await socket.send_json({"type": "subscribe", "id": id_, "payload": {"query": query}})
             async with asyncio.timeout(STEP_TIMEOUT_S):
-                while await self._subscriptions() <= before:
+                while await self._subscriptions() < before + len(SUBSCRIPTIONS):
                     await asyncio.sleep(POLL_S)
+            self._say("A dashboard listens on a WebSocket", ", ".join(SUBSCRIPTIONS))
             yield socket
 
     async def _subscriptions(self) -> float:
@@ -175,12 +202,70 @@ class Demo:
         requests = found["linkRequests"]["nodes"]
         return requests[0] if requests else None
 
-    async def _update(self, updates: aiohttp.ClientWebSocketResponse, request_id: str, status: str) -> Any:
+    async def _update(self, updates: aiohttp.ClientWebSocketResponse, **wanted: object) -> Any:
+        """Take the next update, if it says what is wanted."""
         message = await updates.receive_json()
         if message["type"] != "next":
             raise ValueError(f"the socket said {message}")
-        update = message["payload"]["data"]["linkRequestUpdates"]
-        return update if update["id"] == request_id and update["status"] == status else None
+        [update] = message["payload"]["data"].values()
+        return update if all(update.get(name) == value for name, value in wanted.items()) else None
+
+    async def _acknowledged(self, updates: aiohttp.ClientWebSocketResponse) -> Any:
+        update = await self._update(updates, kind="ORDERS")
+        return update if update and update["acknowledgedBy"] else None
+
+    async def _open_date(self) -> str | None:
+        """Find a day that can be ordered for; those of earlier demos are closed."""
+        for days in range(DAYS_AHEAD):
+            date = (datetime.now(UTC).date() + timedelta(days=days)).isoformat()
+            found = await self._graphql(
+                "query ($id: ID!, $date: Date!) { orderAvailability(cafeId: $id, date: $date) { canOrder } }",
+                id=CAFE_ID,
+                date=date,
+            )
+            if found["orderAvailability"]["canOrder"]:
+                return date
+        return None
+
+    async def _order(self, date: str, tgid: int) -> Any:
+        """Order the first combo with the first dishes of its categories, and an extra."""
+        menu = await self._graphql(
+            "query ($id: ID!) { cafe(id: $id) { combos { nodes { id categories } } "
+            "menuItems(first: 100) { nodes { id category } } } }",
+            id=CAFE_ID,
+        )
+        items = menu["cafe"]["menuItems"]["nodes"]
+        combo = menu["cafe"]["combos"]["nodes"][0]
+        first = {item["category"]: item["id"] for item in reversed(items)}
+        placed = await self._graphql(
+            "mutation ($cafe: ID!, $date: Date!, $combo: ID!, $dishes: [ID!]!, $extras: [OrderExtraInput!], $tgid: "
+            "TelegramId) { placeOrder(cafeId: $cafe, date: $date, comboId: $combo, dishIds: $dishes, extras: $extras, "
+            "tgid: $tgid) { userName date totalPrice } }",
+            cafe=CAFE_ID,
+            date=date,
+            combo=combo["id"],
+            dishes=[first[category] for category in combo["categories"]],
+            extras=[{"menuItemId": first["EXTRA"], "quantity": 2}],
+            tgid=tgid,
+        )
+        return placed["placeOrder"]
+
+    async def _announce(self, date: str) -> str | None:
+        announced = await self._graphql(
+            "mutation ($id: ID!, $date: Date!) { announceDeadline(cafeId: $id, date: $date) }", id=CAFE_ID, date=date
+        )
+        return date if announced["announceDeadline"] else None
+
+    async def _press_received(self) -> str | None:
+        """Press the newest button of the kitchen's chat, as one of the cooks."""
+        async with self._http.get(f"{self._chats}/{CHAT['id']}/messages") as response:
+            messages = (await response.json())["messages"]
+        for message in reversed(messages):
+            for button in (button for row in message["buttons"] for button in row):
+                press = {"message_id": message["message_id"], "callback_data": button["callback_data"], "from": COOK}
+                await self._post(f"{self._chats}/{CHAT['id']}/press", press)
+                return f"{COOK['first_name']} presses {button['text']}"
+        return None
 
     async def _approve(self, request_id: str) -> Any:
         approved = await self._graphql(

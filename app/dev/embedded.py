@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
+import stamina
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from redis.asyncio import Redis as RedisClient
@@ -33,6 +34,9 @@ from app.dev.service import EmbeddedFailed, EmbeddedInUse, Service, add_mode
 
 DATABASE = "lunch_bot"
 POSTGRES_MAJOR = "18"
+
+LOCK_PATIENCE_S = 2.0
+"""A program that was killed just now may still be ending, and what it has started with it."""
 
 
 class Postgres(Service):
@@ -282,7 +286,9 @@ def owned(directory: Path) -> Iterator[None]:
         raise EmbeddedFailed(f"{directory} cannot be used: {error}") from None
     with file as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for attempt in stamina.retry_context(on=BlockingIOError, attempts=None, timeout=LOCK_PATIENCE_S):
+                with attempt:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
             raise EmbeddedInUse(

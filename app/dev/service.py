@@ -192,6 +192,14 @@ class Service(ABC):
             self._process.kill()
             self._process.wait()
 
+    def pause(self) -> None:
+        """Let the service stand still, as if its machine did; connections to it stay open and silent."""
+        self._started.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._started.send_signal(signal.SIGCONT)
+
     async def wait(self) -> int:
         """Return the exit code when the service has ended, by whoever's hand; negative for a signal."""
         await until(lambda: not self.alive, every_s=WATCH_S)

@@ -71,6 +71,14 @@ async def test_the_demo_is_played(tmp_path: Path) -> None:
             "A manager approves it",
             "The dashboard has seen that",
             "The chat has been told",
+            "There is a day that one can order for",
+            "A colleague orders",
+            "A colleague orders",
+            "The deadline passes (a manager announces it)",
+            "The kitchen has its orders",
+            "The dashboard has seen it sent",
+            "The kitchen presses «Received»",
+            "The dashboard has seen that",
         ],
     ), "\n".join(lines)
 

@@ -42,6 +42,7 @@ async def answer(request: Request) -> Response:
     try:
         return await _answer(request)
     except BotApiError as error:
+        request.app.state.telegram.refusals[error.error_code] += 1
         return JsonResponse(error.as_json(), status_code=error.error_code)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -73,12 +74,13 @@ class Telegram:
         self.reset()
 
     def reset(self) -> None:
-        """Forget chats, messages, updates, failures, commands and the webhook."""
+        """Forget chats, messages, updates, failures, refusals (how many of each code), commands and the webhook."""
         self.chats: dict[int, Chat] = {}
         self.presses: dict[str, Press] = {}
         self.commands: dict[tuple[str, str], list[Json]] = {}
         self.failures = Failures()
         self.limits = RateLimits(self._clock)
+        self.refusals: Counter[int] = Counter()
         self.updates.forget()
         self.updates.allowed = []
         self.updates.set_webhook(None)

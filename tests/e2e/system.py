@@ -1,0 +1,185 @@
+"""The whole system as it is run: embedded services, real processes, and a Telegram that keeps its limits."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col, select
+
+from app.clients import Clients, open_clients
+from app.dev.embedded import Kafka, Postgres, Redis
+from app.dev.service import free_port
+from app.dev.telegram import create_telegram
+from app.dev.telegram.chats import Chat
+from app.dev.telegram.state import Telegram
+from app.events.log import record
+from app.events.messages import DeadlinePassed
+from app.migrate import migrate
+from app.models import Cafe, Combo, Deadline, MenuCategory, MenuItem, Notification, Order, OrderItem, User
+from app.settings import Settings
+from tests.servers import serving, until
+
+TOKEN = "42:TEST-token"
+SECRET = "a secret for tests that is long enough"
+FIRST_GROUP = -1_001_000_000_000
+OF_THE_EMBEDDED_BROKER = {
+    "KAFKA_FETCH_MAX_WAIT_MS": "5",
+    "KAFKA_SESSION_TIMEOUT_MS": "3000",
+    "KAFKA_IDEMPOTENCE": "false",
+}
+
+
+@dataclass
+class System:
+    """What runs, and how to make it trouble."""
+
+    env: Mapping[str, str]
+    clients: Clients
+    telegram: Telegram
+    kafka: Kafka
+    logs: Path
+    processes: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
+
+    async def start(self, name: str, process: str) -> None:
+        """Run `lunch-bot <process>`; `name` tells it from others of its kind."""
+        with (self.logs / f"{name}.log").open("ab") as log:
+            self.processes[name] = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "app", process),
+                env={**os.environ, **self.env, "PORT": str(free_port())},
+                stdout=log,
+                stderr=log,
+            )
+
+    async def kill(self, name: str) -> None:
+        """End a process as a power cut would."""
+        process = self.processes.pop(name)
+        process.kill()
+        await process.wait()
+
+    async def listening(self, *names: str, within_s: float = 60.0) -> None:
+        """Wait until these processes read Kafka."""
+        for name in names:
+            log = self.logs / f"{name}.log"
+            await until(lambda log=log: "kafka.connected" in log.read_text(), within_s)  # type: ignore[misc]
+
+    async def stop(self) -> None:
+        for process in self.processes.values():
+            process.send_signal(signal.SIGTERM)
+        await asyncio.gather(*(process.wait() for process in self.processes.values()))
+
+    def told(self, kitchen: "Kitchen") -> list[str]:
+        """What the bot wrote into a kitchen's chat, as Telegram's HTML."""
+        messages = self.telegram.chats[kitchen.chat_id].messages.values()
+        return [message.content.original for message in messages if message.is_from_bot]
+
+    async def add_kitchens(self, number: int, date_: date, deadline: datetime) -> list["Kitchen"]:
+        """Add cafes that are linked to groups, each with one order, and with the same deadline for `date_`."""
+        async with self.clients.db() as session:
+            eater = await session.get(User, 1) or User(tgid=1, name="Ivan")
+            session.add(eater)
+            kitchens = []
+            for index in range(number):
+                chat_id = FIRST_GROUP - index
+                cafe = Cafe(name=f"Cafe {index}", tg_chat_id=chat_id, linked_at=datetime.now(UTC))
+                session.add(cafe)
+                await session.flush()
+                await self._add_order(session, cafe, eater, date_, deadline)
+                self.telegram.add_chat(Chat(chat_id, "supergroup", f"Kitchen {index}"))
+                kitchens.append(Kitchen(cafe.id, chat_id))
+        return kitchens
+
+    async def _add_order(self, session: AsyncSession, cafe: Cafe, eater: User, date_: date, deadline: datetime) -> None:
+        session.add(
+            Deadline(
+                cafe_id=cafe.id,
+                weekday=date_.weekday(),
+                deadline_time=deadline.time(),
+                advance_days=(date_ - deadline.date()).days,
+            )
+        )
+        soup = MenuItem(cafe_id=cafe.id, name="Borscht", category=MenuCategory.SOUP)
+        combo = Combo(cafe_id=cafe.id, name="Lunch", categories=[MenuCategory.SOUP], price=Decimal("10.00"))
+        session.add_all([soup, combo])
+        await session.flush()
+        order = Order(
+            user_tgid=eater.tgid,
+            cafe_id=cafe.id,
+            date=date_,
+            combo_id=combo.id,
+            combo_name=combo.name,
+            combo_price=combo.price,
+            total_price=combo.price,
+        )
+        session.add(order)
+        await session.flush()
+        session.add(OrderItem(order_id=order.id, menu_item_id=soup.id, name=soup.name, category=soup.category))
+
+    async def tell_again(self, kitchens: list["Kitchen"], date_: date) -> None:
+        """Say once more that a deadline has passed, in an event of its own for each cafe."""
+        async with self.clients.db() as session:
+            for kitchen in kitchens:
+                await record(session, DeadlinePassed.of(kitchen.cafe_id, date_, datetime.now(UTC)))
+
+    async def notifications(self) -> list[Notification]:
+        async with self.clients.db() as session:
+            return list(await session.scalars(select(Notification).order_by(col(Notification.id))))
+
+
+@dataclass(frozen=True)
+class Kitchen:
+    """A cafe and its chat."""
+
+    cafe_id: int
+    chat_id: int
+
+
+def soon(seconds: float = 0) -> tuple[date, datetime]:
+    """Return a date of delivery, and a deadline for it so many seconds from now."""
+    deadline = datetime.now(UTC) + timedelta(seconds=seconds)
+    return deadline.date() + timedelta(days=1), deadline
+
+
+def next_minute(at_least_s: float = 5.0) -> tuple[date, datetime]:
+    """Return a date of delivery, and a deadline for it at a full minute."""
+    soonest = datetime.now(UTC) + timedelta(seconds=at_least_s)
+    minute = datetime.combine(soonest.date(), time(soonest.hour, soonest.minute), UTC) + timedelta(minutes=1)
+    return minute.date() + timedelta(days=1), minute
+
+
+@asynccontextmanager
+async def system(directory: Path, *, limits: bool = True, **env: str) -> AsyncIterator[System]:
+    """Start the services and the stand-in, in `directory`; the processes are for the caller to start."""
+    database, cache, kafka = Postgres(directory, durable=False), Redis(directory, durable=False), Kafka(directory)
+    telegram = create_telegram(token=TOKEN, limits=limits)
+    await asyncio.gather(database.start(), cache.start(), kafka.start())
+    try:
+        async with serving(telegram) as address:
+            settings = {
+                "DATABASE_URL": database.url,
+                "REDIS_URL": cache.url,
+                "KAFKA_BROKER_URL": kafka.url,
+                "TELEGRAM_BOT_TOKEN": TOKEN,
+                "TELEGRAM_API_URL": address,
+                "JWT_SECRET_KEY": SECRET,
+                "LOG_FORMAT": "console",
+                **OF_THE_EMBEDDED_BROKER,
+                **env,
+            }
+            async with open_clients(Settings.model_validate({k.lower(): v for k, v in settings.items()})) as clients:
+                await migrate(clients.engine)
+                running = System(settings, clients, telegram.state.telegram, kafka, directory)
+                try:
+                    yield running
+                finally:
+                    await running.stop()
+                    telegram.state.telegram.close()
+    finally:
+        await asyncio.gather(database.stop(), cache.stop(), kafka.stop())
