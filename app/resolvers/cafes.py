@@ -1,5 +1,6 @@
 """Cafes."""
 
+from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -9,7 +10,7 @@ from sqlmodel import col, select
 from app.auth import allow
 from app.context import Context
 from app.errors import NotFound
-from app.models import Cafe, Language, Role
+from app.models import Cafe, Combo, Deadline, Language, MenuItem, Role
 from app.models.tables import NAME_MAX_CHARACTERS
 from app.resolvers.inputs import (
     DESCRIPTION_MAX_CHARACTERS,
@@ -123,6 +124,14 @@ async def found(session: AsyncSession, cafe_id: int, *, lock: bool | ForUpdateAr
     if cafe is None:
         raise NotFound("cafe", cafe_id)
     return cafe
+
+
+def by_cafe[Row: (MenuItem, Combo, Deadline)](cafe_ids: Sequence[int], rows: Iterable[Row]) -> list[Sequence[Row]]:
+    """Give each cafe its rows, in the order in which they come."""
+    found: dict[int, list[Row]] = {cafe_id: [] for cafe_id in cafe_ids}
+    for row in rows:
+        found[row.cafe_id].append(row)
+    return [found[cafe_id] for cafe_id in cafe_ids]
 
 
 def _checked(fields: CafeFields) -> CafeFields:

@@ -80,11 +80,8 @@ async def deadlines(ctx: Context, cafe_ids: Sequence[int]) -> list[Sequence[Dead
     Many cafes' are one statement.
     """
     query = select(Deadline).where(col(Deadline.cafe_id).in_(cafe_ids)).order_by(*BY_WEEKDAY.sorted())
-    found: dict[int, list[Deadline]] = {cafe_id: [] for cafe_id in cafe_ids}
     async with ctx.clients.db() as session:
-        for deadline in await session.scalars(query):
-            found[deadline.cafe_id].append(deadline)
-    return [found[cafe_id] for cafe_id in cafe_ids]
+        return cafes.by_cafe(cafe_ids, await session.scalars(query))
 
 
 @allow(Role.MANAGER)

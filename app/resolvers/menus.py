@@ -1,6 +1,6 @@
 """What cafes offer: menu items and combos."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import TypedDict
 
@@ -56,7 +56,7 @@ async def menu_items(ctx: Context, cafe_ids: Sequence[int]) -> list[Sequence[Men
     """
     query = select(MenuItem).where(col(MenuItem.cafe_id).in_(cafe_ids)).order_by(*ITEMS.sorted())
     async with ctx.clients.db() as session:
-        return _by_cafe(cafe_ids, await session.scalars(query))
+        return cafes.by_cafe(cafe_ids, await session.scalars(query))
 
 
 @allow(Role.USER)
@@ -67,7 +67,7 @@ async def combos(ctx: Context, cafe_ids: Sequence[int]) -> list[Sequence[Combo]]
     """
     query = select(Combo).where(col(Combo.cafe_id).in_(cafe_ids)).order_by(*COMBOS.sorted())
     async with ctx.clients.db() as session:
-        return _by_cafe(cafe_ids, await session.scalars(query))
+        return cafes.by_cafe(cafe_ids, await session.scalars(query))
 
 
 @allow(Role.MANAGER)
@@ -217,10 +217,3 @@ def _checked_categories(categories: Sequence[MenuCategory]) -> list[MenuCategory
     if len(set(categories)) < len(categories):
         raise BadInput("categories", "none may be there twice")
     return [category for category in DISH_CATEGORIES if category in categories]
-
-
-def _by_cafe[Row: (MenuItem, Combo)](cafe_ids: Sequence[int], rows: Iterable[Row]) -> list[Sequence[Row]]:
-    found: dict[int, list[Row]] = {cafe_id: [] for cafe_id in cafe_ids}
-    for row in rows:
-        found[row.cafe_id].append(row)
-    return [found[cafe_id] for cafe_id in cafe_ids]
