@@ -105,7 +105,7 @@ async def tell_of_unlinking(session: AsyncSession, event: CafeUnlinked, managers
     if event.reason is not UnlinkReason.CHAT_GONE:
         text = texts.unlinked(event.name, event.language)
         await notifications.queue(session, NotificationKind.UNLINKED, event.id, event.former_tg_chat_id, [text])
-    if event.reason is not UnlinkReason.MANAGER and managers_chat_id is not None:
+    if event.reason is not UnlinkReason.MANAGER:
         say = texts.chat_gone if event.reason is UnlinkReason.CHAT_GONE else texts.chat_has_left
         text = say(event.name, event.id, texts.DEFAULT_LOCALE)
-        await notifications.queue(session, NotificationKind.ALERT, event.id, managers_chat_id, [text])
+        await notifications.alert(session, managers_chat_id, event.id, text)

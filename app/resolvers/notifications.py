@@ -197,6 +197,20 @@ async def queue(
     return notification
 
 
+async def alert(
+    session: AsyncSession,
+    managers_chat_id: int | None,
+    cafe_id: int,
+    text: str,
+    *,
+    date: dt.date | None = None,
+    version: int = 1,
+) -> None:
+    """Tell the managers' chat, if there is one, what is the matter with a cafe; of a date and version once."""
+    if managers_chat_id is not None:
+        await queue(session, NotificationKind.ALERT, cafe_id, managers_chat_id, [text], date=date, version=version)
+
+
 async def announce(session: AsyncSession, cafe_id: int, date: dt.date, *, is_correction: bool) -> Notification | None:
     """Queue what a cafe is to cook on a date: the orders, or, in a correction, what has changed since it was told.
 

@@ -69,12 +69,10 @@ async def tell_forgotten(clients: Clients, now: datetime) -> None:
                 log.warning("deadline.told_late", cafe=cafe_id, date=str(date))
                 continue
             cafe = await session.get_one(Cafe, cafe_id)
-            managers = clients.settings.telegram_manager_chat_id
-            if managers is not None and (cafe.tg_chat_id is None or not cafe.is_active):
+            if cafe.tg_chat_id is None or not cafe.is_active:
                 text = texts.nobody_to_tell(cafe.name, cafe_id, str(date), texts.DEFAULT_LOCALE)
-                await notifications.queue(
-                    session, NotificationKind.ALERT, cafe_id, managers, [text], date=date, version=0
-                )
+                managers = clients.settings.telegram_manager_chat_id
+                await notifications.alert(session, managers, cafe_id, text, date=date, version=0)
 
 
 async def check_chats(clients: Clients, bot: Bot, now: datetime) -> None:
@@ -164,23 +162,21 @@ async def remind(clients: Clients, now: datetime) -> None:
         for notification in await _unacknowledged(session, now - 2 * patience, col(Notification.escalated_at)):
             notification.escalated_at = now
             log.warning("notification.not_acknowledged", notification=notification.id, cafe=notification.cafe_id)
-            if (managers := clients.settings.telegram_manager_chat_id) is not None:
-                text = texts.not_acknowledged(
-                    notification.cafe_name,
-                    notification.cafe_id,
-                    str(notification.date),
-                    2 * clients.settings.ack_reminder_minutes,
-                    texts.DEFAULT_LOCALE,
-                )
-                await notifications.queue(
-                    session,
-                    NotificationKind.ALERT,
-                    notification.cafe_id,
-                    managers,
-                    [text],
-                    date=notification.date,
-                    version=notification.version,
-                )
+            text = texts.not_acknowledged(
+                notification.cafe_name,
+                notification.cafe_id,
+                str(notification.date),
+                2 * clients.settings.ack_reminder_minutes,
+                texts.DEFAULT_LOCALE,
+            )
+            await notifications.alert(
+                session,
+                clients.settings.telegram_manager_chat_id,
+                notification.cafe_id,
+                text,
+                date=notification.date,
+                version=notification.version,
+            )
 
 
 async def _unacknowledged(session: AsyncSession, sent_before: datetime, done_at: Any) -> list[Notification]:

@@ -15,7 +15,7 @@ from app.clients import Clients
 from app.events.log import library_log, record, whole_message
 from app.events.messages import NotificationFailed, NotificationSent
 from app.log import get_log, without_bot_tokens
-from app.models import DeadLetter, Notification, NotificationKind, Outbox
+from app.models import DeadLetter, Notification, Outbox
 from app.models.notifications import OF_ORDERS, TO_ACKNOWLEDGE, TO_MANAGERS
 from app.resolvers import links, notifications
 from app.resolvers.notifications import CORRECTION_QUEUE, DELIVERY_QUEUE
@@ -263,11 +263,11 @@ async def _give_up(
     await record(session, NotificationFailed.of(notification))
     if isinstance(error, ChatGone):
         await links.chat_gone(session, notification.tg_chat_id)
-    if notification.kind in TO_ACKNOWLEDGE and managers_chat_id is not None:
+    if notification.kind in TO_ACKNOWLEDGE:
         text = texts.not_delivered(
             notification.cafe_name, notification.cafe_id, str(notification.date), problem, texts.DEFAULT_LOCALE
         )
-        await notifications.queue(session, NotificationKind.ALERT, notification.cafe_id, managers_chat_id, [text])
+        await notifications.alert(session, managers_chat_id, notification.cafe_id, text)
 
 
 def _text(notification: Notification) -> str:
