@@ -29,6 +29,8 @@ class OrderItem(SQLModel, table=True):
 
     __tablename__ = "order_items"
     __table_args__ = (
+        # Statistics read nothing else of an item.
+        sa.PrimaryKeyConstraint("order_id", "menu_item_id", postgresql_include=["category", "quantity"]),
         sa.CheckConstraint("(category = 'extra') = (price IS NOT NULL)", name="order_items_price_check"),
         sa.CheckConstraint(
             f"quantity BETWEEN 1 AND CASE category WHEN 'extra' THEN {QUANTITY_MAX} ELSE 1 END",
@@ -84,7 +86,8 @@ class Order(SQLModel, table=True):
             postgresql_where=sa.text("status <> 'cancelled'"),
         ),
         sa.Index("orders_date_idx", "date", "id"),
-        sa.Index("orders_user_tgid_date_idx", "user_tgid", "date", "id"),
+        # With what statistics leave out.
+        sa.Index("orders_user_tgid_date_idx", "user_tgid", "date", "id", postgresql_include=["status"]),
         sa.Index("orders_cafe_id_date_idx", "cafe_id", "date", "id"),
         sa.Index("orders_combo_id_idx", "combo_id"),
     )
