@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass
 
 import orjson
+from arq import ArqRedis
 from faststream.kafka import KafkaBroker
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
@@ -28,6 +29,7 @@ class Clients:
     engine: AsyncEngine
     db: Callable[[], AbstractAsyncContextManager[AsyncSession]]
     redis: Redis
+    jobs: ArqRedis
     limiter: MovingWindowRateLimiter
     kafka: KafkaBroker
 
@@ -78,6 +80,7 @@ async def open_clients(settings: Settings) -> AsyncIterator[Clients]:
             engine=engine,
             db=async_sessionmaker(engine, expire_on_commit=False).begin,
             redis=redis,
+            jobs=ArqRedis(redis.connection_pool, job_serializer=orjson.dumps, job_deserializer=orjson.loads),
             limiter=MovingWindowRateLimiter(
                 RedisStorage(
                     f"async+{redis_url}",

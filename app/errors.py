@@ -156,8 +156,8 @@ class ServiceUnavailable(LunchbotError):
     code = "SERVICE_UNAVAILABLE"
     status = 503
 
-    def __init__(self) -> None:
-        super().__init__(None, retry_after=RETRY_AFTER_S)
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message, retry_after=RETRY_AFTER_S)
 
 
 class Internal(LunchbotError):

@@ -1,9 +1,10 @@
 """The only reader of the environment. Every field is one variable of `.env.example`, in upper case."""
 
 import re
-from datetime import timedelta
+from datetime import time, timedelta
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, available_timezones
 
 import pytimeparse
 from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl, SecretStr, TypeAdapter, ValidationError
@@ -74,6 +75,29 @@ def _webhook_secret(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _keys(values: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    texts = [value.get_secret_value() for value in values]
+    keys = [text.rpartition(":")[2] for text in texts]
+    if not all(re.fullmatch(r"[!-~]+", text) for text in texts) or not all(keys):
+        raise ValueError("is not a list such as key1,key2 or project:key1,project:key2")
+    if len(set(keys)) < len(keys):
+        raise ValueError("has a key twice")
+    return values
+
+
+def _zone(value: object) -> object:
+    """The directories of the IANA database are no zones."""
+    if isinstance(value, str) and value not in available_timezones():
+        raise ValueError(f"{value} is no time zone of the IANA database, such as Europe/Berlin")
+    return value
+
+
+def _local(value: time) -> time:
+    if value.tzinfo is not None:
+        raise ValueError("is local to LUNCH_TIMEZONE and has no offset")
+    return value
+
+
 def _split(value: object) -> object:
     return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
 
@@ -107,10 +131,19 @@ class Settings(BaseSettings):
     telegram_webhook_secret: Annotated[SecretStr, AfterValidator(_webhook_secret)] | None = None
     ack_reminder_minutes: Annotated[int, Field(ge=1, le=24 * 60)] = 15
 
+    gemini_api_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split), AfterValidator(_keys)] = ()
+    gemini_api_url: Url = "https://generativelanguage.googleapis.com"
+    gemini_model: Annotated[str, Field(pattern=r"^[\w.-]+$")] = "gemini-3.5-flash-lite"
+    gemini_max_requests_per_key: Annotated[int, Field(ge=1, le=1_000_000)] = 195
+    recommendation_concurrency: Annotated[int, Field(ge=1, le=32)] = 4
+    morning_message_at: Annotated[time, AfterValidator(_local)] | None = None
+
     jwt_secret_key: Annotated[SecretStr, AfterValidator(_long_enough)]
     jwt_ttl: Duration = timedelta(hours=1)
 
     link_requests_per_minute: Annotated[int, Field(ge=1)] = 120
+
+    lunch_timezone: Annotated[ZoneInfo, BeforeValidator(_zone)] = ZoneInfo("UTC")
 
     host: str = "127.0.0.1"
     port: Annotated[int | None, Field(ge=1, le=65_535)] = None

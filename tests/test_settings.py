@@ -1,8 +1,9 @@
 """What the processes are told from outside."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import time, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from pydantic_settings import BaseSettings
@@ -17,6 +18,7 @@ GOOD = {
     "KAFKA_BROKER_URL": "one:9092,two:9092",
     "JWT_SECRET_KEY": SECRET,
     "TELEGRAM_BOT_TOKEN": "123456:hidden",
+    "GEMINI_API_KEYS": "AIza-hidden,lunch:AQ.hidden",
 }
 
 WRONG = [
@@ -47,6 +49,26 @@ WRONG = [
     ("ACK_REMINDER_MINUTES", "soon"),
     ("TELEGRAM_API_URL", "telegram"),
     ("TELEGRAM_API_URL", "ftp://lunch:hidden@telegram"),
+    ("GEMINI_API_KEYS", "hidden,hidden"),
+    ("GEMINI_API_KEYS", "lunch:hidden,kitchen:hidden"),
+    ("GEMINI_API_KEYS", "hidden,lunch:"),
+    ("GEMINI_API_KEYS", "hidden key"),
+    ("GEMINI_API_KEYS", "hidden;ключ"),
+    ("GEMINI_API_URL", "google"),
+    ("GEMINI_API_URL", "ftp://lunch:hidden@google"),
+    ("GEMINI_MODEL", "models/gemini"),
+    ("GEMINI_MODEL", "gemini flash"),
+    ("GEMINI_MAX_REQUESTS_PER_KEY", "0"),
+    ("GEMINI_MAX_REQUESTS_PER_KEY", "many"),
+    ("RECOMMENDATION_CONCURRENCY", "0"),
+    ("RECOMMENDATION_CONCURRENCY", "1000"),
+    ("LUNCH_TIMEZONE", "Mars/Olympus"),
+    ("LUNCH_TIMEZONE", "../zoneinfo/UTC"),
+    ("LUNCH_TIMEZONE", "Europe"),
+    ("MORNING_MESSAGE_AT", "08:30+02:00"),
+    ("MORNING_MESSAGE_AT", "soon"),
+    ("MORNING_MESSAGE_AT", "8"),
+    ("MORNING_MESSAGE_AT", "24:00"),
     ("PORT", "0"),
     ("PORT", "65536"),
     ("PORT", "http"),
@@ -142,11 +164,54 @@ def test_origins_are_separated_by_commas(environment: pytest.MonkeyPatch, text: 
     assert Settings.load().cors_origins == origins
 
 
-def test_an_address_ends_without_a_slash(environment: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["TELEGRAM_API_URL", "GEMINI_API_URL"])
+def test_an_address_ends_without_a_slash(environment: pytest.MonkeyPatch, name: str) -> None:
     """Paths are put behind it."""
-    environment.setenv("TELEGRAM_API_URL", "http://localhost:8081/")
+    environment.setenv(name, "http://localhost:8081/")
 
-    assert Settings.load().telegram_api_url == "http://localhost:8081"
+    assert getattr(Settings.load(), name.lower()) == "http://localhost:8081"
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("", ()),
+        (" , ", ()),
+        ("AIza-1", ("AIza-1",)),
+        (" AIza-1 , lunch:AQ.2,", ("AIza-1", "lunch:AQ.2")),
+        ("lunch:AIza-1,lunch:AIza-2", ("lunch:AIza-1", "lunch:AIza-2")),
+        ("example.com:lunch:AIza-1", ("example.com:lunch:AIza-1",)),
+    ],
+)
+def test_keys_are_separated_by_commas(environment: pytest.MonkeyPatch, text: str, keys: tuple[str, ...]) -> None:
+    """Each may have its project before it; several keys of one project are several keys."""
+    environment.setenv("GEMINI_API_KEYS", text)
+
+    assert tuple(key.get_secret_value() for key in Settings.load().gemini_api_keys) == keys
+
+
+def test_the_programmes_time_is_read(environment: pytest.MonkeyPatch) -> None:
+    """A zone has the name that it has everywhere, a time of day is written as people write it."""
+    environment.setenv("LUNCH_TIMEZONE", "Europe/Berlin")
+    environment.setenv("MORNING_MESSAGE_AT", "08:30")
+
+    settings = Settings.load()
+
+    assert (settings.lunch_timezone, settings.morning_message_at) == (ZoneInfo("Europe/Berlin"), time(8, 30))
+
+
+def test_by_default_there_are_no_recommendations(environment: pytest.MonkeyPatch) -> None:
+    """Without a key nobody is asked, and nobody is written to in the morning."""
+    environment.delenv("GEMINI_API_KEYS")
+
+    settings = Settings.load()
+
+    assert (settings.gemini_api_keys, settings.morning_message_at) == ((), None)
+
+
+def test_a_key_is_used_as_often_as_agreed(environment: pytest.MonkeyPatch) -> None:
+    """A little less often than Google lets it be."""
+    assert Settings.load().gemini_max_requests_per_key == 195
 
 
 @pytest.mark.parametrize("shown", [repr, str])

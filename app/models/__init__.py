@@ -7,6 +7,14 @@ from app.models.links import LinkRequest, LinkRequestStatus
 from app.models.menus import Combo, MenuCategory, MenuItem
 from app.models.notifications import Notification, NotificationKind, NotificationStatus
 from app.models.orders import Order, OrderItem, OrderStatus
+from app.models.recommendations import (
+    GeminiUsage,
+    ItemStatus,
+    PauseReason,
+    RecommendationItem,
+    RecommendationRun,
+    RunStatus,
+)
 from app.models.tables import metadata
 from app.models.users import Role, User
 
@@ -16,7 +24,9 @@ __all__ = [
     "DeadLetter",
     "Deadline",
     "DeliveryDay",
+    "GeminiUsage",
     "Inbox",
+    "ItemStatus",
     "Language",
     "LinkRequest",
     "LinkRequestStatus",
@@ -29,7 +39,11 @@ __all__ = [
     "OrderItem",
     "OrderStatus",
     "Outbox",
+    "PauseReason",
+    "RecommendationItem",
+    "RecommendationRun",
     "Role",
+    "RunStatus",
     "User",
     "metadata",
 ]

@@ -6,6 +6,7 @@ from enum import StrEnum
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
+from app.models.cafes import Language
 from app.models.tables import NAME_MAX_CHARACTERS, enum_column, instant
 
 TELEGRAM_ID_MAX = 2**52 - 1
@@ -29,6 +30,9 @@ class User(SQLModel, table=True):
     name: str = Field(max_length=NAME_MAX_CHARACTERS)
     role: Role = Field(default=Role.USER, sa_column=enum_column(Role, "users_role_check", Role.USER))
     is_active: bool = Field(default=True, sa_column_kwargs={"server_default": sa.true()})
+    language: Language = Field(
+        default=Language.EN, sa_column=enum_column(Language, "users_language_check", Language.EN)
+    )
     created_at: datetime = instant(default_now=True)
 
     def switch_off(self) -> None:

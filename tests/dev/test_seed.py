@@ -20,7 +20,19 @@ from app.dev.seed import MANAGER_TGID, seed, seeded
 from app.dev.seed.menus import KINDS, MENUS, Kind
 from app.dev.seed.people import FIRST_TGID, USERS_MAX, people
 from app.errors import ServiceUnavailable, as_lunchbot_error
-from app.models import Cafe, Combo, Deadline, DeliveryDay, MenuItem, Order, OrderItem, OrderStatus, Role, User
+from app.models import (
+    Cafe,
+    Combo,
+    Deadline,
+    DeliveryDay,
+    Language,
+    MenuItem,
+    Order,
+    OrderItem,
+    OrderStatus,
+    Role,
+    User,
+)
 from app.settings import Settings
 from tests.conftest import JWT_SECRET, Services, add_cafe
 
@@ -192,6 +204,15 @@ async def test_who_has_not_ordered_gets_orders(clients: Clients, orders: list[Or
         for order in orders
         if order.tgid < FIRST_TGID + 2
     ]
+
+
+async def test_people_speak_the_language_of_their_name(demo: Clients) -> None:
+    """Every other one is Russian, and gets Russian recommendations."""
+    async with demo.db() as session:
+        found = await session.scalars(select(User).where(col(User.tgid) >= FIRST_TGID).order_by(col(User.tgid)))
+        languages = [(user.name.isascii(), user.language) for user in found]
+
+    assert languages == [(True, Language.EN), (False, Language.RU)] * 30
 
 
 def test_no_two_people_have_one_name() -> None:

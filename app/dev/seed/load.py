@@ -15,11 +15,13 @@ from app.dev.seed.people import Person
 from app.models import Order, OrderItem
 
 ADD_PEOPLE = sa.text(
-    "INSERT INTO users (tgid, name, created_at) SELECT *, :joined_at FROM unnest(:tgids, :names) ON CONFLICT DO NOTHING"
+    "INSERT INTO users (tgid, name, language, created_at)"
+    " SELECT *, :joined_at FROM unnest(:tgids, :names, :languages) ON CONFLICT DO NOTHING"
 ).bindparams(
     sa.bindparam("joined_at", type_=sa.DateTime(timezone=True)),
     sa.bindparam("tgids", type_=sa.ARRAY(sa.BigInteger)),
     sa.bindparam("names", type_=sa.ARRAY(sa.Text)),
+    sa.bindparam("languages", type_=sa.ARRAY(sa.Text)),
 )
 RESERVE_ORDER_IDS = sa.text("SELECT nextval(pg_get_serial_sequence('orders', 'id')) FROM generate_series(1, :count)")
 """From the sequence that all orders are counted by, so that nobody else gets one of them."""
@@ -48,6 +50,7 @@ async def load_people(session: AsyncSession, people: Sequence[Person], joined_at
         {
             "tgids": [person.tgid for person in people],
             "names": [person.name for person in people],
+            "languages": [person.language.value for person in people],
             "joined_at": joined_at,
         },
     )
