@@ -33,7 +33,7 @@ from app.resolvers.order_lines import OrderFields
 from app.settings import Settings
 from app.viewer import Viewer
 
-pytest_plugins = ["tests.servers", "tests.doors", "tests.told"]
+pytest_plugins = ["tests.servers", "tests.doors", "tests.told", "tests.google"]
 
 MANAGER_TGID = 1001
 USER_TGID = 2002
