@@ -58,12 +58,13 @@ def create_asyncapi(version: str) -> str:
         "defaultContentType": "application/json",
         "channels": channels,
         "operations": {
-            f"send {topic.value}": {
-                "action": "send",
+            f"{action} {topic.value}": {
+                "action": action,
                 "channel": _ref("channels", topic.value),
                 "messages": [_ref(f"channels/{topic.value}/messages", name) for name in names],
             }
             for topic, names in _topics().items()
+            for action in _actions(topic)
         },
         "components": {"messages": messages},
     }
@@ -81,6 +82,12 @@ def _topics() -> dict[Topic, list[str]]:
     topics = {topic: [event.type for event in EVENTS if event.topic is topic] for topic in Topic}
     topics[Topic.DEAD_LETTERS] = ["dead_letter"]
     return topics
+
+
+def _actions(topic: Topic) -> list[str]:
+    """What we do on a topic: others may send what is open to them, and what is to be done each day only others do."""
+    is_open = any(event.is_open for event in EVENTS if event.topic is topic)
+    return ["send"] * (topic is not Topic.DAILY_TASKS) + ["receive"] * is_open
 
 
 def _message(event: type[Event]) -> dict[str, Any]:

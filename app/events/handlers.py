@@ -1,4 +1,4 @@
-"""From Kafka to Telegram: the consumer group `notifications`."""
+"""From Kafka to Telegram and to the workers: a consumer group for each."""
 
 from datetime import UTC, datetime
 from functools import partial
@@ -8,11 +8,12 @@ from faststream import AckPolicy
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.clients import Clients
-from app.events.inbox import handle_once, lenient, raw_record
+from app.events.inbox import Effect, handle_once, lenient, raw_record
 from app.events.messages import (
     CafeUnlinked,
     DeadlinePassed,
     Event,
+    GenerateRecommendations,
     LinkRequestApproved,
     LinkRequestCreated,
     LinkRequestRejected,
@@ -20,13 +21,17 @@ from app.events.messages import (
     UnlinkReason,
     UnreadableEvent,
 )
+from app.log import get_log
 from app.models import Cafe, NotificationKind
-from app.resolvers import deadlines, notifications
+from app.resolvers import deadlines, notifications, runs
 from app.resolvers.deadlines import DAYS_AHEAD_MAX
 from app.resolvers.removal import KEEP
 from app.telegram import texts
 
-GROUP = "notifications"
+log = get_log(__name__)
+
+NOTIFICATIONS = "notifications"
+DAILY_TASKS = "daily-tasks"
 
 LATE_DAYS = 1
 """A day that began a day ago may still be today somewhere."""
@@ -36,12 +41,18 @@ HEARTBEATS_PER_SESSION = 3
 
 
 def register(clients: Clients) -> None:
-    """Make `clients.kafka` read what chats are told of. One message at a time: partitions and replicas scale it."""
+    """Make `clients.kafka` read what chats are told of, and what is to be done each day."""
+    tell = partial(tell_chats, managers_chat_id=clients.settings.telegram_manager_chat_id)
+    _handle(clients, NOTIFICATIONS, tell, Topic.LINK_REQUESTS, Topic.DEADLINES)
+    _handle(clients, DAILY_TASKS, partial(start_task, clients=clients), Topic.DAILY_TASKS)
+
+
+def _handle(clients: Clients, group: str, effect: Effect, *topics: Topic) -> None:
+    """Have a consumer group do `effect` for each event. One message at a time: partitions and replicas scale it."""
 
     @clients.kafka.subscriber(
-        Topic.LINK_REQUESTS,
-        Topic.DEADLINES,
-        group_id=GROUP,
+        *topics,
+        group_id=group,
         ack_policy=AckPolicy.ACK,
         auto_offset_reset="earliest",
         max_workers=1,
@@ -52,9 +63,19 @@ def register(clients: Clients) -> None:
         no_reply=True,
         decoder=raw_record,
     )
-    async def tell(record: ConsumerRecord) -> None:
-        effect = partial(tell_chats, managers_chat_id=clients.settings.telegram_manager_chat_id)
-        await handle_once(clients, GROUP, record, effect)
+    async def handle(record: ConsumerRecord) -> None:
+        await handle_once(clients, group, record, effect)
+
+
+async def start_task(_session: AsyncSession, event: Event, clients: Clients) -> None:
+    """Start what is to be done: a transaction of its own, which may be done twice, for it then finds that it goes on."""
+    match event:
+        case GenerateRecommendations() if clients.settings.gemini_api_keys:
+            await runs.start(clients, datetime.now(UTC))
+        case GenerateRecommendations():
+            log.warning("recommendations.no_keys")
+        case _:
+            pass
 
 
 async def tell_chats(session: AsyncSession, event: Event, managers_chat_id: int | None) -> None:

@@ -27,7 +27,7 @@ log = get_log(__name__)
 
 SUBSCRIPTIONS = Gauge("lunch_bot_subscriptions", "Live subscriptions on this replica.")
 
-TOPICS = (Topic.LINK_REQUESTS, Topic.NOTIFICATIONS)
+TOPICS = (Topic.LINK_REQUESTS, Topic.NOTIFICATIONS, Topic.RECOMMENDATIONS)
 
 QUEUE_EVENTS = 1_000
 """How many events may wait for one subscriber. Beyond that its stream ends, so that memory stays flat."""

@@ -24,6 +24,9 @@ from app.models import (
     Notification,
     NotificationKind,
     NotificationStatus,
+    PauseReason,
+    RecommendationRun,
+    RunStatus,
 )
 
 SOURCE = "lunch-bot"
@@ -34,8 +37,10 @@ class Topic(StrEnum):
     """Where events go."""
 
     DEADLINES = "lunch-bot.deadlines"
+    DAILY_TASKS = "lunch-bot.daily-tasks"
     LINK_REQUESTS = "lunch-bot.link-requests"
     NOTIFICATIONS = "lunch-bot.notifications"
+    RECOMMENDATIONS = "lunch-bot.recommendations"
     DEAD_LETTERS = "lunch-bot.dead-letters"
 
 
@@ -175,24 +180,30 @@ def _with_offset(time: datetime) -> datetime:
     return time if time.tzinfo is not None else time.replace(tzinfo=dt.UTC)
 
 
-class DeadlinePassed(Event):
-    """Ordering from a cafe for a date has closed. Other producers may tell us so, too, with no more than the value."""
+class PlainEvent(Event):
+    """An event that other producers may send, too, with no more than the value: so that has the type in it."""
 
-    topic = Topic.DEADLINES
-    type = "deadline.passed"
     is_open = True
 
-    cafe_id: int
-    date: dt.date
     timestamp: Annotated[datetime, AfterValidator(_with_offset)]
-
-    @classmethod
-    def of(cls, cafe_id: int, date: dt.date, at: datetime) -> Self:
-        return cls(cafe_id=cafe_id, date=date, timestamp=at)
 
     @model_serializer(mode="wrap")
     def _with_type(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {"type": self.type, **serialize(self)}
+
+
+class DeadlinePassed(PlainEvent):
+    """Ordering from a cafe for a date has closed."""
+
+    topic = Topic.DEADLINES
+    type = "deadline.passed"
+
+    cafe_id: int
+    date: dt.date
+
+    @classmethod
+    def of(cls, cafe_id: int, date: dt.date, at: datetime) -> Self:
+        return cls(cafe_id=cafe_id, date=date, timestamp=at)
 
     @property
     def key(self) -> str:
@@ -201,6 +212,21 @@ class DeadlinePassed(Event):
     @property
     def natural_id(self) -> str:
         return f"{self.type}:{self.cafe_id}:{self.date}"
+
+
+class GenerateRecommendations(PlainEvent):
+    """Today's recommendations are to be made, if they are not yet."""
+
+    topic = Topic.DAILY_TASKS
+    type = "generate_recommendations"
+
+    @property
+    def key(self) -> str:
+        return self.type
+
+    @property
+    def natural_id(self) -> str:
+        return f"{self.type}:{self.timestamp.astimezone(dt.UTC).isoformat()}"
 
 
 class NotificationEvent(Event):
@@ -258,6 +284,56 @@ class NotificationAcknowledged(NotificationEvent):
     type = "notification.acknowledged"
 
 
+class RecommendationRunEvent(Event):
+    """Something has happened to a run."""
+
+    topic = Topic.RECOMMENDATIONS
+
+    date: dt.date
+    status: RunStatus
+    total: int
+    done: int
+    failed: int
+    keys_suffice_for: int
+    started_by: int | None
+    started_at: datetime
+    finished_at: datetime | None
+    paused_until: datetime | None
+    pause_reason: PauseReason | None
+
+    @classmethod
+    def of(cls, run: RecommendationRun) -> Self:
+        return cls.model_validate(run)
+
+    @property
+    def key(self) -> str:
+        return str(self.date)
+
+
+class RecommendationRunStarted(RecommendationRunEvent):
+    """A night's recommendations are being made."""
+
+    type = "recommendation_run.started"
+
+
+class RecommendationRunProgressed(RecommendationRunEvent):
+    """Some more of them are made, or the run goes on after a pause."""
+
+    type = "recommendation_run.progressed"
+
+
+class RecommendationRunPaused(RecommendationRunEvent):
+    """The run waits: for keys, or for Gemini."""
+
+    type = "recommendation_run.paused"
+
+
+class RecommendationRunFinished(RecommendationRunEvent):
+    """The run is over: nobody is left, or the next night's has begun."""
+
+    type = "recommendation_run.finished"
+
+
 EVENTS: tuple[type[Event], ...] = (
     LinkRequestCreated,
     LinkRequestApproved,
@@ -269,6 +345,11 @@ EVENTS: tuple[type[Event], ...] = (
     NotificationSent,
     NotificationFailed,
     NotificationAcknowledged,
+    GenerateRecommendations,
+    RecommendationRunStarted,
+    RecommendationRunProgressed,
+    RecommendationRunPaused,
+    RecommendationRunFinished,
 )
 
 _BY_TYPE: Mapping[str, type[Event]] = {event.type: event for event in EVENTS}

@@ -1,24 +1,44 @@
 """What must not grow for ever."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from sqlmodel import col
 
 from app.clients import Clients
 from app.log import get_log
-from app.models import Inbox
+from app.models import GeminiUsage, Inbox, RecommendationItem, RecommendationRun
 
 log = get_log(__name__)
 
 INBOX_KEPT = timedelta(days=30)
 """Longer than Kafka keeps an event (7 days by default), so none comes again after its note is gone."""
 
+RUNS_KEPT = timedelta(days=90)
+"""Who had a recommendation even longer ago is as good as one who had none."""
 
-async def forget_handled_events(clients: Clients) -> int:
-    """Delete the notes of events that cannot come again, and return how many there were."""
+RECOMMENDATIONS_KEPT = timedelta(days=2)
+"""Redis has them for a day; what is older is put back nowhere."""
+
+
+async def clean_up(clients: Clients, now: datetime) -> dict[str, int]:
+    """Delete what is of no use any more, and return how many rows of each table."""
+    old: dict[type[Any], sa.ColumnElement[bool]] = {
+        Inbox: col(Inbox.received_at) < now - INBOX_KEPT,
+        RecommendationRun: col(RecommendationRun.date) < (now - RUNS_KEPT).date(),
+        GeminiUsage: col(GeminiUsage.day) < (now - RUNS_KEPT).date(),
+    }
+    old_advice = sa.and_(
+        col(RecommendationItem.date) < (now - RECOMMENDATIONS_KEPT).date(),
+        col(RecommendationItem.recommendation).is_not(None),
+    )
     async with clients.db() as session:
-        old = sa.delete(Inbox).where(col(Inbox.received_at) < datetime.now(UTC) - INBOX_KEPT)
-        deleted = len((await session.scalars(old.returning(col(Inbox.event_id)))).all())
-    log.info("inbox.cleaned", deleted=deleted)
+        await session.execute(sa.update(RecommendationItem).where(old_advice).values(recommendation=None))
+    deleted = {}
+    for table, is_old in old.items():
+        async with clients.db() as session:
+            result = await session.execute(sa.delete(table).where(is_old).returning(sa.literal(1)))
+            deleted[table.__tablename__] = len(result.all())
+    log.info("housekeeping.done", **deleted)
     return deleted

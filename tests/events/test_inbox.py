@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 import stamina
 from aiokafka import AIOKafkaProducer, ConsumerRecord
+from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
@@ -19,25 +20,40 @@ from app.clients import Clients
 from app.context import Context
 from app.dev.embedded import Kafka
 from app.events import messages
-from app.events.handlers import register, tell_chats
+from app.events.handlers import register, start_task, tell_chats
 from app.events.inbox import HANDLER_ATTEMPTS, handle_once
 from app.events.log import TOPIC
 from app.events.messages import (
     CafeUnlinked,
     DeadlinePassed,
     Event,
+    GenerateRecommendations,
     LinkRequestCreated,
     LinkRequestRejected,
     Topic,
     UnlinkReason,
 )
-from app.models import Cafe, DeliveryDay, Language, Notification, NotificationKind, Order, OrderStatus, Outbox
-from app.resolvers import links
+from app.models import (
+    Cafe,
+    DeliveryDay,
+    Language,
+    Notification,
+    NotificationKind,
+    Order,
+    OrderStatus,
+    Outbox,
+    PauseReason,
+    RecommendationRun,
+    RunStatus,
+)
+from app.resolvers import links, runs
 from app.resolvers.notifications import DELIVERY_QUEUE
 from app.resolvers.order_lines import OrderFields
 from app.resolvers.orders import place_order
+from app.resolvers.runs import JOB
 from app.telegram import texts
-from tests.conftest import add_cafe, add_lunch
+from tests.conftest import Lunch, add_cafe, add_lunch
+from tests.diners import add_diners
 from tests.events.conftest import CHAT, headers, length, producing, reading, relaying
 from tests.servers import DEADLINE_S, POLL_S, until
 
@@ -379,6 +395,112 @@ async def test_only_open_events_come_as_plain_json(clients: Clients, unlinked: C
     assert letter["x-error"] == "UnreadableEvent: there is no ce_id header, which cafe.unlinked needs"
 
 
+def keyed(clients: Clients) -> Clients:
+    """Clients with a key for Gemini."""
+    return replace(clients, settings=clients.settings.model_copy(update={"gemini_api_keys": (SecretStr("key"),)}))
+
+
+async def handle_task(clients: Clients, record: ConsumerRecord) -> None:
+    await handle_once(clients, CONSUMER, record, partial(start_task, clients=clients))
+
+
+def task(**other: object) -> dict[str, object]:
+    """What another producer says to have recommendations made."""
+    return {"type": "generate_recommendations", "timestamp": NOW.isoformat(), **other}
+
+
+async def run_there_is(clients: Clients) -> RecommendationRun | None:
+    async with clients.db() as session:
+        return await session.scalar(select(RecommendationRun))
+
+
+TASKS = {
+    "plain JSON": plain_record(task(), Topic.DAILY_TASKS),
+    "plain JSON with what is new to us": plain_record(task(why="because"), Topic.DAILY_TASKS),
+    "an event": record_of(GenerateRecommendations(timestamp=NOW)),
+}
+
+
+@pytest.mark.parametrize("record", TASKS.values(), ids=TASKS)
+async def test_recommendations_are_started(clients: Clients, lunch: Lunch, record: ConsumerRecord) -> None:
+    """Whoever says so, and in whatever form, today's run is there, and workers are to work on it."""
+    await add_diners(clients, lunch, 2)
+
+    await handle_task(keyed(clients), record)
+
+    run = await run_there_is(clients)
+    assert run is not None
+    assert (run.status, run.total, run.started_by) == (RunStatus.RUNNING, 2, None)
+    queued = [(job.function, list(job.args)) for job in await clients.jobs.queued_jobs()]
+    assert queued == [(JOB, [str(run.date)])] * 2
+
+
+@pytest.mark.parametrize(
+    ("again", "status"),
+    [
+        (plain_record(task(), Topic.DAILY_TASKS), RunStatus.PAUSED),
+        (plain_record(task(timestamp="2026-03-04T10:31:00Z"), Topic.DAILY_TASKS), RunStatus.RUNNING),
+        (record_of(GenerateRecommendations(timestamp=NOW)), RunStatus.RUNNING),
+    ],
+    ids=["the same", "a minute later", "an event by itself"],
+)
+async def test_recommendations_that_are_asked_for_again(
+    clients: Clients, lunch: Lunch, again: ConsumerRecord, status: RunStatus
+) -> None:
+    """The same message does nothing the second time; another one has a run go on that was paused."""
+    await add_diners(clients, lunch, 2)
+    await handle_task(keyed(clients), plain_record(task(), Topic.DAILY_TASKS))
+    async with clients.db() as session:
+        [run] = await session.scalars(select(RecommendationRun))
+        await runs.pause(session, run.date, PauseReason.KEYS_SET_ASIDE, datetime.now(UTC))
+
+    await handle_task(keyed(clients), again)
+
+    found = await run_there_is(clients)
+    assert found is not None
+    assert found.status is status
+
+
+async def test_an_event_that_comes_again_starts_nothing(clients: Clients, lunch: Lunch) -> None:
+    """What counts for an event is its id."""
+    await add_diners(clients, lunch, 2)
+    await handle_task(keyed(clients), record_of(GenerateRecommendations(timestamp=NOW)))
+    async with clients.db() as session:
+        await session.execute(sa.delete(RecommendationRun))
+
+    await handle_task(keyed(clients), record_of(GenerateRecommendations(timestamp=NOW + timedelta(hours=1))))
+
+    assert await run_there_is(clients) is None
+
+
+NO_TASKS = {
+    "no time": b'{"type": "generate_recommendations"}',
+    "no such time": b'{"type": "generate_recommendations", "timestamp": "tonight"}',
+    "an unknown type": b'{"type": "generate_menus", "timestamp": "2026-03-04T10:30:00Z"}',
+    "no JSON": b"generate_recommendations",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("value", NO_TASKS.values(), ids=NO_TASKS)
+async def test_a_task_that_cannot_be_read_is_put_aside(clients: Clients, value: bytes) -> None:
+    """It starts nothing, and is kept with its topic."""
+    await handle_task(keyed(clients), replace(plain_record(None, Topic.DAILY_TASKS), value=value))
+
+    [letter] = await dead_letters(clients)
+    assert letter["x-error"].startswith("UnreadableEvent")
+    assert letter["x-topic"] == Topic.DAILY_TASKS
+    assert await run_there_is(clients) is None
+
+
+async def test_without_keys_nothing_is_started(clients: Clients) -> None:
+    """Where there are no recommendations the message is read, and is no dead letter."""
+    await handle_task(clients, plain_record(task(), Topic.DAILY_TASKS))
+
+    assert await run_there_is(clients) is None
+    assert await dead_letters(clients) == []
+
+
 @pytest.fixture
 async def handling(kafka_clients: Clients) -> AsyncIterator[None]:
     """The Kafka handlers and the relay, as in the events process."""
@@ -420,6 +542,19 @@ async def test_a_deadline_comes_from_kafka(kafka: Kafka, kafka_clients: Clients,
         await producer.send_and_wait(Topic.DEADLINES, orjson.dumps(passed(ordered)))
 
     await until_told(kafka_clients, NotificationKind.ORDERS)
+
+
+async def test_a_task_comes_from_kafka(kafka: Kafka, kafka_clients: Clients) -> None:
+    """Plain JSON that somebody puts on the topic of the daily tasks starts the run."""
+    with_key = keyed(kafka_clients)
+    register(with_key)
+    await add_diners(with_key, await add_lunch(with_key), 1)
+    async with relaying(with_key), producing(kafka) as producer:
+        await producer.send_and_wait(Topic.DAILY_TASKS, orjson.dumps(task()))
+
+        async with asyncio.timeout(DEADLINE_S):
+            while await run_there_is(with_key) is None:
+                await asyncio.sleep(POLL_S)
 
 
 class Message(NamedTuple):
