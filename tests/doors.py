@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import date, time
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Self, cast
@@ -30,6 +30,7 @@ from graphql import (
     is_leaf_type,
     print_ast,
 )
+from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 from websockets.asyncio.client import ClientConnection, connect
@@ -39,9 +40,15 @@ from websockets.typing import Subprotocol
 from app.clients import Clients
 from app.context import Context
 from app.events.live import Live
-from app.events.messages import Event, LinkRequestCreated, LinkRequestEvent
+from app.events.messages import (
+    Event,
+    LinkRequestCreated,
+    LinkRequestEvent,
+    RecommendationRunEvent,
+    RecommendationRunStarted,
+)
 from app.main import create_app
-from app.models import Cafe, LinkRequest, metadata
+from app.models import Cafe, LinkRequest, RecommendationRun, metadata
 from app.resolvers import links
 from app.settings import Settings
 from tests.conftest import Lunch
@@ -49,6 +56,9 @@ from tests.servers import DEADLINE_S, serving, until
 
 CHAT = -1001
 OTHER_CHAT = -1002
+
+GEMINI_KEYS = (SecretStr("kitchen:a"), SecretStr("b"))
+"""Two of two projects."""
 
 PROTOCOL = "graphql-transport-ws"
 INIT = {"type": "connection_init"}
@@ -98,6 +108,10 @@ REST = {
     "link_requests": ("GET", "/cafe-requests"),
     "approve": ("POST", "/cafe-requests/{request_id}/approve"),
     "reject": ("POST", "/cafe-requests/{request_id}/reject"),
+    "recommendations": ("GET", "/users/{tgid}/recommendations"),
+    "start_recommendation_run": ("POST", "/recommendation-runs"),
+    "recommendation_run": ("GET", "/recommendation-runs/{date}"),
+    "gemini_keys": ("GET", "/gemini-keys"),
 }
 """The contract's table of operations, without the subscriptions. A path's parameter has GraphQL's name here. What is
 read of a part of the result has its name behind a dot."""
@@ -336,12 +350,14 @@ PARTS: Mapping[str, tuple[str, ...]] = defaultdict(
         "Order": ("OrderCombo", "OrderDish", "OrderExtra"),
         "OrderSummary": ("Summary",),
         "SummaryCategory": ("Summary",),
+        "Recommendations": ("OrderStats",),
+        "OrderStats": ("CategoryShares", "FavoriteDish"),
     },
 )
 """Which objects REST shows inside of which."""
 
 ENUM_FIELDS = {
-    name
+    snake(name)
     for type_ in CONTRACT.type_map.values()
     if isinstance(type_, GraphQLObjectType)
     for name, child in type_.fields.items()
@@ -451,6 +467,15 @@ async def linked(manager: Context, cafe: Cafe, pending: LinkRequest) -> LinkRequ
 def event(pending: LinkRequest) -> LinkRequestEvent:
     """What is told of the pending request."""
     return LinkRequestCreated.of(pending)
+
+
+@pytest.fixture
+def run_news() -> RecommendationRunEvent:
+    """What is told of a run that has begun: by nobody, for five people, with keys that suffice for three."""
+    run = RecommendationRun(
+        date=date(2026, 3, 4), total=5, keys_suffice_for=3, started_at=datetime(2026, 3, 4, 3, tzinfo=UTC)
+    )
+    return RecommendationRunStarted.of(run)
 
 
 class Socket:

@@ -7,25 +7,45 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from app.ai.recommendation import Recommendation
+from app.ai.stats import FavoriteDish, OrderStats
 from app.clients import Clients
 from app.context import Context
-from app.models import Cafe, LinkRequest, MenuCategory, MenuItem, NotificationKind
+from app.models import Cafe, LinkRequest, MenuCategory, MenuItem, NotificationKind, PauseReason, RecommendationRun
 from app.resolvers import links
 from app.resolvers.deadlines import close_day
+from app.resolvers.gemini_keys import key_pool
 from app.resolvers.notifications import queue
+from app.resolvers.recommendations import keep
 from app.rest.routes import ROUTES
 from app.settings import Settings
 from tests.conftest import MANAGER_TGID, USER_TGID, Lunch, add_cafe, add_lunch
-from tests.doors import CHAT, OTHER_CHAT, REST, Door, GraphQLDoor, RestDoor, an_order
+from tests.doors import CHAT, GEMINI_KEYS, OTHER_CHAT, REST, Door, GraphQLDoor, RestDoor, an_order
 from tests.init_data import BOT, init_data
 
 TODAY = datetime.now(UTC).date()
 YESTERDAY, IN_THREE_DAYS = TODAY - timedelta(days=1), TODAY + timedelta(days=3)
 
+RECOMMENDATION = Recommendation(
+    summary="You like soup.",
+    tips=("Try the salad.",),
+    stats=OrderStats(orders_count=5, favorite_dishes=(FavoriteDish(name="Борщ", count=3),)),
+    generated_at=datetime.now(UTC),
+)
+
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"telegram_bot_token": SecretStr(BOT)})
+    return settings.model_copy(update={"telegram_bot_token": SecretStr(BOT), "gemini_api_keys": GEMINI_KEYS})
+
+
+def paused_run(date: date) -> RecommendationRun:
+    """A run that has come half the way."""
+    run = RecommendationRun(
+        date=date, total=4, done=1, failed=1, keys_suffice_for=3, started_by=MANAGER_TGID, started_at=datetime.now(UTC)
+    )
+    run.pause(PauseReason.KEYS_RESTING, datetime.now(UTC) + timedelta(hours=1))
+    return run
 
 
 def test_the_table_is_that_of_the_routes() -> None:
@@ -122,9 +142,20 @@ SAME: tuple[tuple[str, dict[str, object]], ...] = (
     ("reject", {"request_id": 1}),
     ("set_notifications", {"cafe_id": 1, "enabled": False}),
     ("unlink", {"cafe_id": 2}),
+    ("recommendations", {"tgid": USER_TGID}),
+    ("recommendations", {"tgid": MANAGER_TGID}),
+    ("recommendations", {"tgid": 999}),
+    ("start_recommendation_run", {}),
+    ("recommendation_run", {"date": IN_THREE_DAYS}),
+    ("recommendation_run", {"date": "2026-01-01"}),
+    ("recommendation_run", {"date": "x"}),
+    ("gemini_keys", {}),
+    ("gemini_keys", {"first": 1, "skip": 1}),
+    ("gemini_keys", {"first": 0}),
 )
 """What can be done twice with one result. Cafe 1 is linked, and one can order from cafe 2: orders 1 and, cancelled, 2.
-Yesterday's deadline of cafe 2 is announced; cafe 1 had a message 1 for that day, which has failed, and another, 2."""
+Yesterday's deadline of cafe 2 is announced; cafe 1 had a message 1 for that day, which has failed, and another, 2.
+The user is recommended something, the manager nothing; one key is set aside, and the run in three days is paused."""
 
 
 async def test_both_doors_answer_the_same(
@@ -142,6 +173,9 @@ async def test_both_doors_answer_the_same(
         assert failed is not None
         failed.fail("it was no good")
         await queue(session, NotificationKind.LINK_APPROVED, linked.cafe_id, CHAT, ["Linked", "for good"])
+        session.add(paused_run(IN_THREE_DAYS))
+    await keep(clients, [(USER_TGID, RECOMMENDATION)], datetime.now(UTC))
+    await key_pool(clients).set_aside(await key_pool(clients).acquire(), "403")
 
     for operation, arguments in SAME:
         assert await graphql(operation, **arguments) == await rest(operation, **arguments), operation
@@ -155,7 +189,7 @@ def test_every_operation_is_compared() -> None:
 async def test_success_has_the_status_of_the_contract(
     called: httpx.AsyncClient, clients: Clients, anybody: Context, manager_token: str, linked: LinkRequest, lunch: Lunch
 ) -> None:
-    """REST answers 200, 201 with what it has made, 202 if chats hear of it later, and 204 with nothing for an unlinking."""
+    """REST answers 200, 201 with what it has made, 202 if more comes of it later, and 204 with nothing for an unlinking."""
     third = await add_cafe(clients, "Pelmeni")
     requests = [await links.link_request(anybody, lunch.cafe.id, chat) for chat in (-1003, -1004)]
     rest = RestDoor(called).signed(manager_token)
@@ -209,12 +243,16 @@ async def test_success_has_the_status_of_the_contract(
         "set_notifications": await rest("set_notifications", **cafe, enabled=False),
         "unlink": await rest("unlink", **cafe),
         "delete_cafe": await rest("delete_cafe", id=third.id),
+        "recommendations": await rest("recommendations", tgid=USER_TGID),
+        "start_recommendation_run": (run := await rest("start_recommendation_run")),
+        "recommendation_run": await rest("recommendation_run", date=run.data["date"]),
+        "gemini_keys": await rest("gemini_keys"),
     }
 
     assert answers.keys() == REST.keys()
     assert {name: answer.response.status_code for name, answer in answers.items()} == dict.fromkeys(
         REST, 200
-    ) | dict.fromkeys(CREATE, 201) | dict.fromkeys(SEND, 202) | {"unlink": 204}
+    ) | dict.fromkeys(CREATE, 201) | dict.fromkeys(BEGIN, 202) | {"unlink": 204}
     assert answers["unlink"].response.content == b""
 
 
@@ -227,4 +265,4 @@ CREATE = (
     "place_order",
     "link_request",
 )
-SEND = ("announce_deadline", "retry_notification")
+BEGIN = ("announce_deadline", "retry_notification", "start_recommendation_run")

@@ -1,7 +1,7 @@
 """Who may do what: every operation of the schema, by the role of who asks, and by whose it is."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import httpx
 import pytest
@@ -10,12 +10,21 @@ import sqlalchemy as sa
 from app.auth import PUBLIC, SELF, issue_token
 from app.clients import Clients
 from app.context import Context
-from app.models import Cafe, LinkRequest, Notification, NotificationKind, NotificationStatus, Role, User
+from app.models import (
+    Cafe,
+    LinkRequest,
+    Notification,
+    NotificationKind,
+    NotificationStatus,
+    RecommendationRun,
+    Role,
+    User,
+)
 from app.resolvers import links, order_lines, orders
 from app.schema.operations import operation_of
 from app.settings import Settings
 from tests.conftest import USER_TGID, Lunch
-from tests.doors import CHAT, Door, camel, rows
+from tests.doors import CHAT, GEMINI_KEYS, Door, camel, rows
 from tests.test_conventions import SCHEMA, operations
 
 OTHER_TGID = 3003
@@ -63,6 +72,10 @@ OPERATIONS: dict[str, dict[str, object]] = {
     "reject": {"request_id": 1},
     "set_notifications": {"cafe_id": 1, "enabled": False},
     "unlink": {"cafe_id": 1},
+    "recommendations": {"tgid": USER_TGID},
+    "start_recommendation_run": {},
+    "recommendation_run": {"date": IN_FOUR_DAYS},
+    "gemini_keys": {},
 }
 """All but what is public, with arguments for which they would do something."""
 
@@ -94,6 +107,9 @@ FOR_MANAGERS = (
     "reject",
     "set_notifications",
     "unlink",
+    "start_recommendation_run",
+    "recommendation_run",
+    "gemini_keys",
 )
 
 OF_SOMEBODY_ELSE: dict[str, dict[str, object]] = {
@@ -103,13 +119,22 @@ OF_SOMEBODY_ELSE: dict[str, dict[str, object]] = {
     "place_order": {"cafe_id": 1, "date": IN_FOUR_DAYS, "combo_id": 2, "dish_ids": [3], "tgid": OTHER_TGID},
     "update_order": {"id": 2, "notes": "Hot"},
     "cancel_order": {"id": 2},
+    "recommendations": {"tgid": OTHER_TGID},
 }
 """What users may do with what is their own, with arguments for which it is not."""
 
 
 @pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"gemini_api_keys": GEMINI_KEYS})
+
+
+@pytest.fixture
 async def world(clients: Clients, anybody: Context, manager: Context, lunch: Lunch) -> None:
-    """Cafe 1 has a menu and a pending request; order 1 is the user's, order 2 another user's; message 1 has failed."""
+    """Cafe 1 has a menu and a pending request; order 1 is the user's, order 2 another user's; message 1 has failed.
+
+    There is a run in four days, and none today.
+    """
     async with clients.db() as session:
         session.add(User(tgid=OTHER_TGID, name="Olga"))
         session.add(
@@ -121,6 +146,7 @@ async def world(clients: Clients, anybody: Context, manager: Context, lunch: Lun
                 status=NotificationStatus.FAILED,
             )
         )
+        session.add(RecommendationRun(date=IN_FOUR_DAYS, keys_suffice_for=1, started_at=datetime.now(UTC)))
     await links.link_request(anybody, lunch.cafe.id, CHAT, "kitchen")
     fields = order_lines.OrderFields(combo_id=lunch.light.id, dish_ids=[lunch.salad.id])
     for tgid in (USER_TGID, OTHER_TGID):
@@ -218,7 +244,7 @@ async def test_who_is_switched_off_is_refused_at_once(manager_door: Door, client
 
 
 async def test_rights_come_before_what_there_is(user_door: Door) -> None:
-    """Who may not know whether a request, a cafe's deadlines, a message, or a person exists is not told."""
+    """Who may not know whether a request, a cafe's deadlines, a message, a run, or a person exists is not told."""
     answers = [
         await user_door("approve", request_id=999),
         await user_door("set_deadlines.deadlines", cafe_id=999, deadlines=[]),
@@ -226,10 +252,12 @@ async def test_rights_come_before_what_there_is(user_door: Door) -> None:
         await user_door("announce_deadline", cafe_id=999, date=IN_FOUR_DAYS),
         await user_door("notification_preview", cafe_id=999, date=IN_FOUR_DAYS),
         await user_door("retry_notification", id=999),
+        await user_door("recommendation_run", date=date(2026, 1, 1)),
+        await user_door("recommendations", tgid=999),
         await user_door("user", tgid=999),
     ]
 
-    assert [answer.code for answer in answers] == ["FORBIDDEN"] * 7
+    assert [answer.code for answer in answers] == ["FORBIDDEN"] * 9
 
 
 async def test_asking_for_a_link_needs_nobody(door: Door, linked: LinkRequest, clients: Clients) -> None:

@@ -8,10 +8,11 @@ import strawberry
 from strawberry import UNSET
 
 from app.models import Language, MenuCategory, Role
-from app.resolvers import cafes, deadlines, links, menus, notifications, orders, sign_in, users
+from app.resolvers import cafes, deadlines, links, menus, notifications, orders, runs, sign_in, users
 from app.resolvers.deadlines import set_deadlines
 from app.schema.operations import Info, given, mutation
 from app.schema.orders import Order, OrderExtraInput, order_fields
+from app.schema.recommendations import RecommendationRun
 from app.schema.scalars import TelegramId, to_id, to_optional_id
 from app.schema.types import (
     Authentication,
@@ -233,3 +234,7 @@ class Mutation:
     @mutation(orders.cancel_order)
     async def cancel_order(self, info: Info, id: strawberry.ID) -> Order:
         return Order.of(await orders.cancel_order(info.context, to_id("id", id)))
+
+    @mutation(runs.start_recommendation_run)
+    async def start_recommendation_run(self, info: Info) -> RecommendationRun:
+        return RecommendationRun.of(await runs.start_recommendation_run(info.context))

@@ -5,12 +5,24 @@ import datetime as dt
 import strawberry
 
 from app.models import LinkRequestStatus, NotificationStatus, OrderStatus, Role
-from app.resolvers import cafes, deadlines, links, notifications, orders, summaries, users
+from app.resolvers import (
+    cafes,
+    deadlines,
+    gemini_keys,
+    links,
+    notifications,
+    orders,
+    recommendations,
+    runs,
+    summaries,
+    users,
+)
 from app.resolvers.notifications import notification_preview
 from app.resolvers.paging import DEFAULT_PAGE_SIZE, PageRequest, cut
 from app.schema.connections import WHOLE, Connection
 from app.schema.operations import Info, query, selects
 from app.schema.orders import Order, OrderAvailability, OrderSummary, parts_selected
+from app.schema.recommendations import GeminiKey, RecommendationRun, Recommendations
 from app.schema.scalars import TelegramId, to_id, to_optional_id
 from app.schema.types import Cafe, LinkRequest, Notification, User
 
@@ -128,3 +140,19 @@ class Query:
     async def order_summary(self, info: Info, cafe_id: strawberry.ID, date: dt.date) -> OrderSummary:
         summary = await summaries.order_summary(info.context, to_id("cafe_id", cafe_id), date)
         return OrderSummary.of(summary, info)
+
+    @query(recommendations.recommendations)
+    async def recommendations(self, info: Info, tgid: TelegramId) -> Recommendations:
+        return Recommendations.of(await recommendations.recommendations(info.context, tgid))
+
+    @query(runs.recommendation_run)
+    async def recommendation_run(self, info: Info, date: dt.date) -> RecommendationRun:
+        return RecommendationRun.of(await runs.recommendation_run(info.context, date))
+
+    @query(gemini_keys.gemini_keys)
+    async def gemini_keys(
+        self, info: Info, first: int = DEFAULT_PAGE_SIZE, after: str | None = None, skip: int = 0
+    ) -> Connection[GeminiKey]:
+        page = page_request(info, first, after, skip)
+        keys = cut(await gemini_keys.gemini_keys(info.context), gemini_keys.BY_TURN, page)
+        return Connection.of(keys, GeminiKey.of, page)

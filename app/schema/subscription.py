@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator
 import strawberry
 
 from app.models import LinkRequestStatus
-from app.resolvers import links, notifications
+from app.resolvers import links, notifications, runs
 from app.schema.operations import Info, subscription
+from app.schema.recommendations import RecommendationRun
 from app.schema.scalars import to_optional_id
 from app.schema.types import LinkRequest, Notification
 
@@ -28,3 +29,7 @@ class Subscription:
     ) -> AsyncIterator[Notification]:
         updates = await notifications.notification_updates(info.context, to_optional_id("cafe_id", cafe_id))
         return updates.map(lambda event: Notification.of(event, info.context))
+
+    @subscription(runs.recommendation_run_updates)
+    async def recommendation_run_updates(self, info: Info) -> AsyncIterator[RecommendationRun]:
+        return (await runs.recommendation_run_updates(info.context)).map(RecommendationRun.of)

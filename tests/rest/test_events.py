@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -16,12 +16,30 @@ from app.auth import issue_token
 from app.clients import Clients
 from app.context import Context
 from app.events.live import QUEUE_EVENTS
-from app.events.messages import LinkRequestEvent, NotificationEvent
-from app.models import LinkRequest, Notification, NotificationStatus, User
-from app.resolvers import links, notifications
+from app.events.messages import (
+    LinkRequestEvent,
+    NotificationEvent,
+    RecommendationRunEvent,
+    RecommendationRunFinished,
+    RecommendationRunPaused,
+    RecommendationRunProgressed,
+    RecommendationRunStarted,
+)
+from app.models import (
+    LinkRequest,
+    Notification,
+    NotificationStatus,
+    PauseReason,
+    RecommendationRun,
+    RunStatus,
+    User,
+)
+from app.resolvers import links, notifications, run_items, runs
+from app.resolvers.run_items import AT_ONCE
 from app.settings import Settings
-from tests.conftest import MANAGER_TGID
-from tests.doors import CHAT, Served, serving_api
+from tests.conftest import MANAGER_TGID, Lunch
+from tests.diners import FIRST_DINER, add_diners
+from tests.doors import CHAT, GEMINI_KEYS, Served, serving_api
 from tests.events.conftest import relaying
 from tests.servers import DEADLINE_S
 from tests.told import change
@@ -30,7 +48,21 @@ EVENTS = "/api/v1/cafe-requests/events"
 UPDATES = "subscription { linkRequestUpdates { id } }"
 MESSAGES = "/api/v1/notifications/events"
 MESSAGE_UPDATES = "subscription { notificationUpdates { id status } }"
+RUNS = "/api/v1/recommendation-runs/events"
+RUN_UPDATES = "subscription { recommendationRunUpdates { date status done } }"
 EVENT_STREAM = "text/event-stream"
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"gemini_api_keys": GEMINI_KEYS})
+
+
+@pytest.fixture
+async def run(clients: Clients, people: None, lunch: Lunch) -> RecommendationRun:
+    """One for three people, which the clock has started."""
+    await add_diners(clients, lunch, 3)
+    return await runs.start(clients, datetime.now(UTC))
 
 
 @dataclass
@@ -128,16 +160,63 @@ async def test_a_stream_has_a_cafes_messages(
     assert [found and found.data["id"] for found in told] == [str(number) for number in heard]
 
 
-async def test_a_stream_has_nothing_else(
-    served: Served, manager_token: str, event: LinkRequestEvent, news: NotificationEvent
+async def test_a_run_comes_in_rests_shape(
+    served: Served, manager_token: str, clients: Clients, run: RecommendationRun
 ) -> None:
-    """A link request is no message."""
-    async with streaming(served, manager_token, MESSAGES) as stream:
-        served.happen(event, news)
+    """What happens to a run is told as it is read."""
+    async with (
+        streaming(served, manager_token, RUNS) as stream,
+        httpx.AsyncClient(base_url=served.address, headers={"Authorization": f"Bearer {manager_token}"}) as client,
+    ):
+        served.happen(RecommendationRunStarted.of(run))
         told = await stream.next()
+        read = (await client.get(f"/api/v1/recommendation-runs/{run.date}")).json()
 
-    assert told is not None
-    assert told.data["kind"] == "orders"
+    assert told == Event("message", read)
+    assert (read["status"], read["total"], read["started_by"]) == ("running", 3, None)
+
+
+async def test_a_stream_tells_how_far_a_run_has_come(
+    served: Served, manager_token: str, run_news: RecommendationRunEvent
+) -> None:
+    """Each step is an event, with the run as it is then."""
+    known, at = run_news.model_dump(), datetime(2026, 3, 4, 4, tzinfo=UTC)
+    pause = {"status": RunStatus.PAUSED, "pause_reason": PauseReason.KEYS_SET_ASIDE}
+    async with streaming(served, manager_token, RUNS) as stream:
+        served.happen(
+            run_news,
+            RecommendationRunProgressed.model_validate(known | {"done": 2}),
+            RecommendationRunPaused.model_validate(known | {"done": 3} | pause),
+            RecommendationRunFinished.model_validate(
+                known | {"done": 4, "failed": 1, "status": RunStatus.FINISHED, "finished_at": at}
+            ),
+        )
+        told = [event.data for event in [await stream.next() for _ in range(4)] if event]
+
+    assert [(run["status"], run["done"], run["failed"], run["pause_reason"], run["finished_at"]) for run in told] == [
+        ("running", 0, 0, None, None),
+        ("running", 2, 0, None, None),
+        ("paused", 3, 0, "keys_set_aside", None),
+        ("finished", 4, 1, None, at.isoformat()),
+    ]
+
+
+async def test_a_stream_has_nothing_else(
+    served: Served,
+    manager_token: str,
+    event: LinkRequestEvent,
+    news: NotificationEvent,
+    run_news: RecommendationRunEvent,
+) -> None:
+    """A link request is no message, and neither is a run."""
+    async with (
+        streaming(served, manager_token, MESSAGES) as of_messages,
+        streaming(served, manager_token, RUNS) as of_runs,
+    ):
+        served.happen(event, run_news, news, run_news)
+        told = [await of_messages.next(), await of_runs.next(), await of_runs.next()]
+
+    assert [found and found.data.get("kind") for found in told] == ["orders", None, None]
 
 
 async def test_a_stream_that_has_begun_misses_nothing(
@@ -149,8 +228,8 @@ async def test_a_stream_that_has_begun_misses_nothing(
 
 
 async def test_a_stream_ends_when_its_token_expires(served: Served, settings: Settings) -> None:
-    """A stream does not outlive the right to it."""
-    token = issue_token(settings, User(tgid=MANAGER_TGID, name=""), timedelta(seconds=1))
+    """A stream does not outlive the right to it. Its token is good for one to two seconds: its end is told in whole ones."""
+    token = issue_token(settings, User(tgid=MANAGER_TGID, name=""), timedelta(seconds=2))
     async with streaming(served, token) as stream:
         told = await stream.next()
         ended = await stream.next()
@@ -202,6 +281,9 @@ async def test_a_stream_has_what_it_is_asked_for(
         (MESSAGES, "user", 403, "FORBIDDEN"),
         (f"{MESSAGES}?cafe_id=x", "manager", 400, "BAD_INPUT"),
         (f"{MESSAGES}?status=sent", "manager", 400, "BAD_INPUT"),
+        (RUNS, None, 401, "UNAUTHENTICATED"),
+        (RUNS, "user", 403, "FORBIDDEN"),
+        (f"{RUNS}?date=2026-03-04", "manager", 400, "BAD_INPUT"),
     ],
 )
 async def test_a_stream_that_is_refused_is_a_problem(
@@ -268,7 +350,18 @@ async def test_graphql_streams_messages(served: Served, manager_token: str, news
         )
 
 
-@pytest.mark.parametrize("query", [UPDATES, MESSAGE_UPDATES])
+async def test_graphql_streams_runs(served: Served, manager_token: str, run_news: RecommendationRunEvent) -> None:
+    """In GraphQL's spelling, too."""
+    async with streaming(served, manager_token, "/graphql", RUN_UPDATES) as stream:
+        await served.listened_to()
+        served.happen(run_news)
+
+        assert await stream.next() == Event(
+            "next", {"data": {"recommendationRunUpdates": {"date": "2026-03-04", "status": "RUNNING", "done": 0}}}
+        )
+
+
+@pytest.mark.parametrize("query", [UPDATES, MESSAGE_UPDATES, RUN_UPDATES])
 @pytest.mark.parametrize(("token", "code"), [(None, "UNAUTHENTICATED"), ("user", "FORBIDDEN")])
 async def test_graphqls_stream_says_why_it_is_refused(
     served: Served, user_token: str, token: str | None, code: str, query: str
@@ -334,3 +427,29 @@ async def test_what_is_sent_again_is_told_through_kafka(
     queued = Event("next", {"data": {"notificationUpdates": {"id": str(announced.id), "status": "QUEUED"}}})
     assert [event and event.data["attempts"] for event in told[::2]] == [0, 3]
     assert told[1::2] == [queued, queued]
+
+
+async def test_what_becomes_of_a_run_is_told_through_kafka(
+    kafka_settings: Settings, kafka_clients: Clients, manager_token: str, run: RecommendationRun
+) -> None:
+    """So is a run that has begun, is paused, goes on, and ends."""
+    now = datetime.now(UTC)
+    async with (
+        serving_api(kafka_settings) as served,
+        streaming(served, manager_token, RUNS) as rest,
+        streaming(served, manager_token, "/graphql", RUN_UPDATES) as graphql,
+    ):
+        await served.listened_to(2)
+        async with kafka_clients.db() as session:
+            await runs.pause(session, run.date, PauseReason.KEYS_RESTING, now, now + timedelta(hours=1))
+        await runs.start(kafka_clients, now)
+        async with kafka_clients.db() as session:
+            for tgid in (FIRST_DINER, FIRST_DINER + 1, FIRST_DINER + 2):
+                await run_items.not_done(session, run.date, tgid, "it does not fit", AT_ONCE)
+            await runs.take_stock(session, run.date, now)
+        async with relaying(kafka_clients):
+            told = [(await rest.next(), await graphql.next()) for _ in range(4)]
+
+    steps = ["running", "paused", "running", "finished"]
+    assert [heard and heard.data["status"] for heard, _ in told] == steps
+    assert [heard and heard.data["data"]["recommendationRunUpdates"]["status"].lower() for _, heard in told] == steps

@@ -1,23 +1,29 @@
 """`openapi.json`: OpenAPI 3.1 in structure, complete, and true."""
 
 import re
+from datetime import UTC, date, datetime
 from importlib.metadata import version
 from typing import Any
 
 import httpx
 import pytest
 
+from app.ai.recommendation import Recommendation
+from app.ai.stats import FavoriteDish, OrderStats
 from app.clients import Clients
 from app.context import Context
-from app.models import LinkRequest, Notification, NotificationStatus
+from app.models import LinkRequest, Notification, NotificationStatus, PauseReason, RecommendationRun
 from app.resolvers import links
+from app.resolvers.recommendations import keep
 from app.rest.openapi import create_openapi
 from app.rest.problem import CODES, PROBLEM_JSON
 from app.rest.routes import PREFIX, ROUTES, Route
 from app.rest.stored import load
 from app.schema import create_schema
+from app.settings import Settings
 from tests.conftest import USER_TGID, Lunch, add_cafe
-from tests.doors import OTHER_CHAT
+from tests.diners import FIRST_DINER, add_diners
+from tests.doors import GEMINI_KEYS, OTHER_CHAT, calling_api
 from tests.told import change
 
 OPENAPI = create_openapi(create_schema(), version("lunch-bot"))
@@ -283,6 +289,41 @@ async def test_answers_about_messages_are_as_described(
         wrong += misfits(described(method, route, str(response.status_code)), response.json(), f"{method} {path}")
 
     assert wrong == []
+
+
+async def test_answers_about_recommendations_are_as_described(
+    settings: Settings, clients: Clients, manager_token: str, lunch: Lunch, people: None
+) -> None:
+    """So do recommendations and figures, a run that goes on and one that is paused, and keys."""
+    await add_diners(clients, lunch, 2)
+    await keep(clients, [(FIRST_DINER, RECOMMENDATION)], datetime.now(UTC))
+    run = RecommendationRun(date=date(2026, 3, 4), keys_suffice_for=1, started_at=datetime.now(UTC))
+    run.pause(PauseReason.KEYS_RESTING, datetime.now(UTC))
+    async with clients.db() as session:
+        session.add(run)
+    calls = [
+        ("get", f"/users/{FIRST_DINER}/recommendations", "/users/{tgid}/recommendations"),
+        ("get", f"/users/{FIRST_DINER + 1}/recommendations", "/users/{tgid}/recommendations"),
+        ("get", "/recommendation-runs/2026-03-04", "/recommendation-runs/{date}"),
+        ("post", "/recommendation-runs", "/recommendation-runs"),
+        ("get", "/gemini-keys", "/gemini-keys"),
+    ]
+
+    wrong = []
+    async with calling_api(settings.model_copy(update={"gemini_api_keys": GEMINI_KEYS})) as api:
+        for method, path, route in calls:
+            response = await api.request(method, PREFIX + path, headers={"Authorization": f"Bearer {manager_token}"})
+            wrong += misfits(described(method, route, str(response.status_code)), response.json(), f"{method} {path}")
+
+    assert wrong == []
+
+
+RECOMMENDATION = Recommendation(
+    summary="You like soup.",
+    tips=("Try the salad.",),
+    stats=OrderStats(orders_count=5, favorite_dishes=(FavoriteDish(name="Borscht", count=3),)),
+    generated_at=datetime.now(UTC),
+)
 
 
 async def test_problems_are_as_described(called: httpx.AsyncClient) -> None:

@@ -72,6 +72,10 @@ NO_PARAMETERS: dict[tuple[str, bytes | None], str] = {
     ("GET /orders?fromDate=2026-01-01", None): "fromDate",
     ("GET /orders/availability/2026-01-01?cafe_id=1&date=2026-01-02", None): "date",
     ("DELETE /users/5?tgid=6", None): "tgid",
+    ("GET /users/5/recommendations?tgid=6", None): "tgid",
+    ("POST /recommendation-runs", b'{"date": "2026-01-01"}'): "date",
+    ("GET /recommendation-runs/2026-01-01?date=2026-01-02", None): "date",
+    ("GET /gemini-keys?first=5", None): "first",
 }
 
 

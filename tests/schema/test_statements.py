@@ -16,18 +16,25 @@ from graphql import (
     parse,
     validate,
 )
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, given
+from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 from sqlalchemy import event
 
+from app.ai.recommendation import Recommendation
+from app.ai.stats import OrderStats
 from app.clients import Clients
 from app.context import Context
 from app.models import Notification, NotificationKind, Order, OrderItem, OrderStatus, Role, User
+from app.resolvers import runs
+from app.resolvers.recommendations import keep
 from app.schema import create_schema
 from app.schema.limits import LimitsRule
+from app.settings import Settings
 from app.viewer import Viewer
 from tests.conftest import MANAGER_TGID, Lunch, add_lunch
-from tests.doors import CHAT
+from tests.diners import FIRST_DINER, add_diner, add_diners
+from tests.doors import CHAT, GEMINI_KEYS
 
 SCHEMA = create_schema()
 
@@ -52,6 +59,11 @@ MESSAGES_PAGE = (
     "the combos of their cafes",
     "the deadlines of their cafes",
 )
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"gemini_api_keys": GEMINI_KEYS})
 
 
 @pytest.fixture
@@ -120,9 +132,13 @@ def counting(clients: Clients) -> Iterator[list[str]]:
 
 
 async def execute(clients: Clients, document: str) -> tuple[dict[str, Any], list[str]]:
-    """Ask as a manager, and return the answer and the statements that it took."""
-    ctx = Context(clients, source="test", identified=Viewer(MANAGER_TGID, Role.MANAGER))
-    with counting(clients) as statements:
+    """Ask as a manager who is known already, and return the answer and the statements that it took."""
+    return await execute_as(Context(clients, source="test", identified=Viewer(MANAGER_TGID, Role.MANAGER)), document)
+
+
+async def execute_as(ctx: Context, document: str) -> tuple[dict[str, Any], list[str]]:
+    """Do so as anybody."""
+    with counting(ctx.clients) as statements:
         result = await SCHEMA.execute(document, None, ctx)
     assert result.errors is None
     assert result.data is not None
@@ -240,6 +256,91 @@ async def test_a_summary_is_five_statements(clients: Clients, many_orders: None)
     assert len(statements) == 5, statements
 
 
+RECOMMENDED = f"""{{
+  recommendations(tgid: {FIRST_DINER}) {{
+    summary tips generatedAt
+    stats {{
+      ordersCount uniqueDishes totalDishesAvailable
+      categories {{ soup salad main extra }} favoriteDishes {{ name count }}
+    }}
+  }}
+}}"""
+
+
+async def test_a_recommendation_that_is_there_is_one_statement(
+    clients: Clients, people: None, manager_token: str
+) -> None:
+    """The one that finds out who asks: the rest is Redis."""
+    kept = Recommendation(summary="You like soup.", stats=OrderStats(), generated_at=datetime.now(UTC))
+    await keep(clients, [(FIRST_DINER, kept)], datetime.now(UTC))
+    asked = Context(clients, source="test", authorization=f"Bearer {manager_token}")
+
+    data, statements = await execute_as(asked, RECOMMENDED)
+
+    assert data["recommendations"]["summary"] == "You like soup."
+    assert len(statements) == 1, statements
+
+
+@pytest.mark.parametrize("orders", [0, 30])
+async def test_figures_of_now_are_two_statements(clients: Clients, people: None, lunch: Lunch, orders: int) -> None:
+    """Whether there is such a person, and their figures, however many orders there are."""
+    await add_diner(clients, lunch, FIRST_DINER, orders)
+
+    data, statements = await execute(clients, RECOMMENDED)
+
+    assert data["recommendations"]["stats"]["ordersCount"] == orders
+    assert len(statements) == 2, statements
+
+
+async def test_a_run_is_one_statement(clients: Clients, people: None, lunch: Lunch) -> None:
+    """How many are done is noted in it, not counted."""
+    await add_diners(clients, lunch, PEOPLE)
+    run = await runs.start(clients, datetime.now(UTC))
+
+    data, statements = await execute(
+        clients, f'{{ recommendationRun(date: "{run.date}") {{ status total done failed keysSufficeFor }} }}'
+    )
+
+    assert data["recommendationRun"]["total"] == PEOPLE
+    assert len(statements) == 1, statements
+
+
+STARTING = (
+    "what the keys were used for",
+    "the run, if there is none",
+    "the run, locked",
+    "those who failed, once more",
+    "a place for everybody",
+    "how many they are",
+    "the run, with their number",
+    "runs of earlier dates",
+    "the event",
+    "how many are done",
+)
+
+
+@pytest.mark.parametrize("number", [1, PEOPLE])
+async def test_a_start_is_ten_statements(clients: Clients, people: None, lunch: Lunch, number: int) -> None:
+    """However many people it is for."""
+    await add_diners(clients, lunch, number)
+
+    data, statements = await execute(clients, "mutation { startRecommendationRun { total } }")
+
+    assert data["startRecommendationRun"]["total"] == number
+    assert len(statements) == len(STARTING), statements
+
+
+async def test_keys_are_one_statement_while_redis_knows_nothing(clients: Clients, people: None) -> None:
+    """What they were used for today is read, and put into Redis; from then on it is read there."""
+    document = "{ geminiKeys { nodes { id used left state until lastError } totalCount } }"
+
+    _, first = await execute(clients, document)
+    data, then = await execute(clients, document)
+
+    assert data["geminiKeys"]["totalCount"] == len(GEMINI_KEYS)
+    assert (len(first), len(then)) == (1, 0), (first, then)
+
+
 DEEPEST = 6
 """How deep selections go: as far as the rows of a list that belongs to a part of a list's rows."""
 
@@ -292,7 +393,7 @@ def documents(draw: st.DrawFn, root: str) -> str:
     return document
 
 
-with_a_database = settings(
+with_a_database = settings_of_hypothesis(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 

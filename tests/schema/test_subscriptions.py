@@ -1,6 +1,6 @@
 """Live subscriptions over WebSocket: who hears what, and for how long."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -14,14 +14,19 @@ from app.events.messages import (
     NotificationEvent,
     NotificationFailed,
     NotificationSent,
+    RecommendationRunEvent,
+    RecommendationRunFinished,
+    RecommendationRunPaused,
+    RecommendationRunProgressed,
 )
-from app.models import LinkRequestStatus, NotificationStatus, Role, User
+from app.models import LinkRequestStatus, NotificationStatus, PauseReason, Role, RunStatus, User
 from app.settings import Settings
 from tests.conftest import MANAGER_TGID
 from tests.doors import CHAT, INIT, Served, Socket, code, connected, signed_in
 
 UPDATES = "subscription { linkRequestUpdates { id } }"
 MESSAGES = "subscription { notificationUpdates { id } }"
+RUNS = "subscription { recommendationRunUpdates { date } }"
 
 
 def short_lived(settings: Settings) -> str:
@@ -154,18 +159,94 @@ async def test_a_subscriber_hears_of_a_cafes_messages(
     assert [(await socket.hear())["payload"]["data"]["notificationUpdates"]["id"] for _ in range(len(heard))] == heard
 
 
-async def test_a_subscriber_hears_of_nothing_else(
-    served: Served, socket: Socket, event: LinkRequestEvent, news: NotificationEvent
+async def test_a_subscriber_hears_of_a_run(served: Served, socket: Socket, run_news: RecommendationRunEvent) -> None:
+    """A run that begins comes to who has subscribed, with everything that is known of it."""
+    await socket.ask(
+        "subscription { recommendationRunUpdates { "
+        "date status total done failed keysSufficeFor startedBy startedAt finishedAt pausedUntil pauseReason } }"
+    )
+    await served.listened_to()
+
+    served.happen(run_news)
+
+    assert await socket.hear() == {
+        "type": "next",
+        "id": "1",
+        "payload": {
+            "data": {
+                "recommendationRunUpdates": {
+                    "date": "2026-03-04",
+                    "status": "RUNNING",
+                    "total": 5,
+                    "done": 0,
+                    "failed": 0,
+                    "keysSufficeFor": 3,
+                    "startedBy": None,
+                    "startedAt": "2026-03-04T03:00:00+00:00",
+                    "finishedAt": None,
+                    "pausedUntil": None,
+                    "pauseReason": None,
+                }
+            }
+        },
+    }
+
+
+async def test_a_subscriber_hears_how_far_a_run_has_come(
+    served: Served, socket: Socket, run_news: RecommendationRunEvent
 ) -> None:
-    """Who listens to messages is not told of link requests, nor the other way round."""
+    """Each step is an event, with the run as it is then."""
+    await socket.ask(
+        "subscription { recommendationRunUpdates { status done failed pauseReason pausedUntil finishedAt } }"
+    )
+    await served.listened_to()
+
+    known, at = run_news.model_dump(), datetime(2026, 3, 4, 4, tzinfo=UTC)
+    pause = {"status": RunStatus.PAUSED, "pause_reason": PauseReason.KEYS_RESTING, "paused_until": at}
+    served.happen(
+        run_news,
+        RecommendationRunProgressed.model_validate(known | {"done": 2}),
+        RecommendationRunPaused.model_validate(known | {"done": 3} | pause),
+        RecommendationRunProgressed.model_validate(known | {"done": 3}),
+        RecommendationRunFinished.model_validate(
+            known | {"done": 4, "failed": 1, "status": RunStatus.FINISHED, "finished_at": at}
+        ),
+    )
+
+    heard = [(await socket.hear())["payload"]["data"]["recommendationRunUpdates"] for _ in range(5)]
+    assert [tuple(told.values()) for told in heard] == [
+        ("RUNNING", 0, 0, None, None, None),
+        ("RUNNING", 2, 0, None, None, None),
+        ("PAUSED", 3, 0, "KEYS_RESTING", at.isoformat(), None),
+        ("RUNNING", 3, 0, None, None, None),
+        ("FINISHED", 4, 1, None, None, at.isoformat()),
+    ]
+
+
+async def test_a_subscriber_hears_of_nothing_else(
+    served: Served,
+    socket: Socket,
+    event: LinkRequestEvent,
+    news: NotificationEvent,
+    run_news: RecommendationRunEvent,
+) -> None:
+    """Who listens to messages is not told of link requests, nor of runs, nor the other way round."""
     await socket.ask(MESSAGES, "messages")
     await socket.ask(UPDATES, "requests")
-    await served.listened_to(2)
+    await socket.ask(RUNS, "runs")
+    await served.listened_to(3)
 
-    served.happen(event, news, event)
+    served.happen(event, news, run_news, event)
 
-    heard = [(await socket.hear())["id"] for _ in range(3)]
-    assert sorted(heard) == ["messages", "requests", "requests"]
+    heard = [(await socket.hear())["id"] for _ in range(4)]
+    assert sorted(heard) == ["messages", "requests", "requests", "runs"]
+
+
+async def test_a_subscriber_to_runs_takes_no_filter(served: Served, socket: Socket) -> None:
+    """There is one run a day: whoever listens hears of all."""
+    await socket.ask('subscription { recommendationRunUpdates(date: "2026-03-04") { date } }')
+
+    assert code(await socket.hear()) == ("error", "GRAPHQL_INVALID")
 
 
 async def test_subscriptions_of_one_socket_are_told_apart(
@@ -236,7 +317,7 @@ async def test_a_token_in_the_handshake_does_not_outlive_its_expiry(served: Serv
         assert refused_or_closed in ("UNAUTHENTICATED", 4401)
 
 
-@pytest.mark.parametrize("query", [UPDATES, MESSAGES])
+@pytest.mark.parametrize("query", [UPDATES, MESSAGES, RUNS])
 async def test_without_a_token_nobody_subscribes(served: Served, query: str) -> None:
     """What is for managers is refused to who has not signed in; the socket stays open."""
     async with signed_in(served, None) as socket:
@@ -247,7 +328,7 @@ async def test_without_a_token_nobody_subscribes(served: Served, query: str) -> 
         assert (await socket.hear())["type"] == "next"
 
 
-@pytest.mark.parametrize("query", [UPDATES, MESSAGES])
+@pytest.mark.parametrize("query", [UPDATES, MESSAGES, RUNS])
 async def test_users_do_not_subscribe(served: Served, user_token: str, query: str) -> None:
     """What is for managers is refused to users."""
     async with signed_in(served, user_token) as socket:
