@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import json
 import time
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qsl, urlencode
@@ -11,6 +12,7 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 from app.clients import Clients
+from app.models import Language, User
 from app.settings import Settings
 from tests.conftest import MANAGER_TGID, USER_TGID
 from tests.doors import Door, rows
@@ -190,6 +192,54 @@ async def test_who_is_switched_off_does_not_get_in(door: Door, clients: Clients)
     answer = await door("authenticate", init_data=init_data(USER_TGID))
 
     assert answer.code == "FORBIDDEN"
+
+
+def spoken(tag: str | None) -> str:
+    """Init data of the user, whose Telegram is in that language, or says none."""
+    person = {"id": USER_TGID, "first_name": "Ivan"} | ({} if tag is None else {"language_code": tag})
+    return signed(user=json.dumps(person), auth_date=str(int(time.time())))
+
+
+async def speak(clients: Clients, language: Language) -> None:
+    async with clients.db() as session:
+        (await session.get_one(User, USER_TGID)).language = language
+
+
+async def language_of_the_user(clients: Clients) -> Language:
+    async with clients.db() as session:
+        return (await session.get_one(User, USER_TGID)).language
+
+
+@pytest.mark.parametrize(
+    ("tag", "before", "after"),
+    [
+        ("ru-RU", Language.EN, Language.RU),
+        ("RU", Language.EN, Language.RU),
+        ("en", Language.RU, Language.EN),
+        ("de", Language.RU, Language.RU),
+        ("", Language.RU, Language.RU),
+        (None, Language.RU, Language.RU),
+    ],
+)
+async def test_the_persons_language_is_noted(
+    door: Door, clients: Clients, tag: str | None, before: Language, after: Language
+) -> None:
+    """The language of their Telegram, if it says one that we have texts in."""
+    await speak(clients, before)
+
+    answer = await door("authenticate", init_data=spoken(tag))
+
+    assert (answer.code, await language_of_the_user(clients)) == (None, after)
+
+
+async def test_who_does_not_get_in_changes_nothing(door: Door, clients: Clients) -> None:
+    """The language of one who is switched off stays as it is."""
+    async with clients.db() as session:
+        (await session.get_one(User, USER_TGID)).switch_off()
+
+    answer = await door("authenticate", init_data=spoken("ru"))
+
+    assert (answer.code, await language_of_the_user(clients)) == ("FORBIDDEN", Language.EN)
 
 
 async def test_init_data_is_text(door: Door) -> None:

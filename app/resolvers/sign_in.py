@@ -13,6 +13,7 @@ from app.context import Context
 from app.errors import Unauthenticated
 from app.log import get_log
 from app.models import User
+from app.resolvers import users
 
 log = get_log(__name__)
 
@@ -38,12 +39,13 @@ async def authenticate(ctx: Context, init_data: str) -> Authentication:
 
     Raises Unauthenticated, Forbidden.
     """
-    tgid = _checked(ctx, init_data).id
+    person = _checked(ctx, init_data)
     async with ctx.clients.db() as session:
-        user = await session.get(User, tgid)
+        user = await session.get(User, person.id)
     if user is None:
         raise Unauthenticated("Nobody has added you to Lunchbot yet; ask a manager.")
     refuse_switched_off(user)
+    await users.speaks(ctx.clients, person.id, person.language_code)
     settings = ctx.clients.settings
     token = issue_token(settings, user)
     return Authentication(token, read_token(settings, token).expires_at, user)

@@ -2,6 +2,7 @@
 
 import re
 
+import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, or_, select
@@ -10,7 +11,7 @@ from app.auth import SELF, allow
 from app.clients import Clients
 from app.context import Context
 from app.errors import AlreadyExists, BadInput, Forbidden, NotFound
-from app.models import Role, User
+from app.models import Language, Role, User
 from app.models.tables import NAME_MAX_CHARACTERS
 from app.models.users import TELEGRAM_ID_MAX
 from app.resolvers.inputs import checked_name, checked_text
@@ -125,6 +126,20 @@ async def add(clients: Clients, tgid: int, name: str, role: Role) -> User:
     except IntegrityError:
         raise AlreadyExists(f"There is a user {tgid} already.") from None
     return person
+
+
+async def speaks(clients: Clients, tgid: int, language_code: str | None) -> None:
+    """Note the language that a person uses Telegram in: recommendations are written in it.
+
+    Args:
+        language_code: An IETF language tag. One that is not given, or that we have no texts in, changes nothing.
+    """
+    language = (language_code or "").split("-")[0].lower()
+    if language not in {known.value for known in Language}:
+        return
+    query = sa.update(User).where(col(User.tgid) == tgid, col(User.language) != language)
+    async with clients.db() as session:
+        await session.execute(query.values(language=Language(language)))
 
 
 async def find(clients: Clients, tgid: int) -> User:

@@ -4,6 +4,7 @@ from contextlib import suppress
 from zoneinfo import ZoneInfo
 
 from aiogram import Bot, Dispatcher, F, Router
+from aiogram.enums import ChatType
 from aiogram.exceptions import TelegramBadRequest
 from aiogram.filters import IS_NOT_MEMBER, ChatMemberUpdatedFilter, Command, CommandObject, CommandStart
 from aiogram.types import BotCommand, CallbackQuery, ChatMemberUpdated, ErrorEvent, Message
@@ -25,8 +26,9 @@ from app.errors import (
 )
 from app.log import get_log
 from app.models import LinkRequest
-from app.resolvers import chats, links, notifications
+from app.resolvers import chats, links, notifications, users
 from app.resolvers.chats import LinkedChat
+from app.resolvers.recommendations import recommendations
 from app.telegram import buttons, texts
 from app.telegram.sender import NotNow
 
@@ -50,6 +52,7 @@ def create_dispatcher() -> Dispatcher:
     router.message.register(link, Command("link"))
     router.message.register(status, Command("status"))
     router.message.register(unlink, Command("unlink"))
+    router.message.register(recommend, Command("recommendations"))
     router.message.register(help_, F.chat.type == "private", F.text)
     router.my_chat_member.register(removed, ChatMemberUpdatedFilter(IS_NOT_MEMBER))
     router.callback_query.register(received, buttons.Received.filter())
@@ -119,6 +122,25 @@ async def unlink(message: Message, clients: Clients) -> None:
             await message.answer(texts.unlink_question(cafe.name, locale), reply_markup=buttons.unlink(cafe.id, locale))
         case _:
             await message.answer(texts.status_none(locale))
+
+
+async def recommend(message: Message, clients: Clients) -> None:
+    """Tell a person what they are recommended: nobody else reads it."""
+    locale = _locale(message)
+    if message.chat.type != ChatType.PRIVATE:
+        await message.answer(texts.only_in_private(locale))
+        return
+    assert message.from_user is not None
+    ctx = _context(message, clients)
+    try:
+        recommendation = await recommendations(ctx, message.from_user.id)
+    except Unauthenticated:
+        await message.answer(texts.not_known(locale))
+    except Forbidden:
+        await message.answer(texts.switched_off(locale))
+    else:
+        await users.speaks(clients, message.from_user.id, message.from_user.language_code)
+        await message.answer(texts.recommended(recommendation, locale))
 
 
 async def unlink_answered(query: CallbackQuery, callback_data: buttons.Unlink, clients: Clients) -> None:

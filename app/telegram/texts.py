@@ -11,6 +11,10 @@ from pathlib import Path
 
 from aiogram.utils.i18n import I18n
 from babel.dates import format_datetime, format_time
+from babel.numbers import format_percent
+
+from app.ai.recommendation import Recommendation
+from app.ai.stats import OrderStats
 
 DEFAULT_LOCALE = "en"
 
@@ -18,6 +22,9 @@ FIRST_STRONG_ISOLATE, POP_ISOLATE = "\N{FIRST STRONG ISOLATE}", "\N{POP DIRECTIO
 RIGHT_TO_LEFT = {"R", "AL"}
 DIRECTIONAL_CONTROLS = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 """Characters that turn the direction of what follows (https://www.unicode.org/reports/tr9/)."""
+
+DISH_CHARACTERS = 100
+"""How much is shown of a favourite dish's name: so a recommendation fits into a message, whatever it is made of."""
 
 i18n = I18n(path=Path(__file__).parent / "locales", default_locale=DEFAULT_LOCALE, domain="lunch_bot")
 """The catalogues, read once. They never change, so one for the process is no shared state."""
@@ -60,6 +67,7 @@ def help_(locale: str) -> str:
         "/link <i>number</i> — ask for this chat to get a cafe's orders\n"
         "/status — what this chat is linked to\n"
         "/unlink — stop getting orders in this chat\n"
+        "/recommendations — what I recommend you for lunch (only between the two of us)\n"
         "/help — this list",
         locale,
     )
@@ -275,11 +283,59 @@ def not_delivered(cafe: str, cafe_id: int, date: str, error: str, locale: str) -
     )
 
 
+def recommended(recommendation: Recommendation, locale: str) -> str:
+    """What a person is recommended, and the figures behind it."""
+    lines = [
+        _("There is no recommendation for you yet. I make them at night, once you have some orders.", locale)
+        if recommendation.summary is None
+        else f"🍽 {safe(recommendation.summary)}",
+        *(f"• {safe(tip)}" for tip in recommendation.tips),
+    ]
+    return "\n".join([*lines, "", *_figures(recommendation.stats, locale)])
+
+
+def _figures(stats: OrderStats, locale: str) -> list[str]:
+    orders = _n("Last 30 days: {n} order", "Last 30 days: {n} orders", stats.orders_count, locale)
+    lines = [orders.format(n=stats.orders_count)]
+    if not stats.favorite_dishes:
+        return lines
+    names = {
+        "soup": _("soups", locale),
+        "salad": _("salads", locale),
+        "main": _("mains", locale),
+        "extra": _("extras", locale),
+    }
+    shares = stats.categories.model_dump()
+    lines.append(", ".join(f"{name} {format_percent(shares[it], locale=locale)}" for it, name in names.items()))
+    tried = _("{tried} of {all} dishes tried", locale)
+    lines.append(tried.format(tried=stats.unique_dishes, all=stats.total_dishes_available))
+    favorites = ", ".join(f"{safe(_short(dish.name))} ×{dish.count}" for dish in stats.favorite_dishes)
+    lines.append(_("Most ordered: {dishes}", locale).format(dishes=favorites))
+    return lines
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= DISH_CHARACTERS else f"{name[: DISH_CHARACTERS - 1].rstrip()}…"
+
+
+def only_in_private(locale: str) -> str:
+    return _("That is between the two of us: write /recommendations to me in a private chat.", locale)
+
+
+def not_known(locale: str) -> str:
+    return _("I do not know you yet. Ask a manager to add you to the lunch programme.", locale)
+
+
+def switched_off(locale: str) -> str:
+    return _("You are switched off in the lunch programme. Ask a manager.", locale)
+
+
 def command_descriptions(locale: str) -> dict[str, str]:
     """The commands that Telegram offers in its menu."""
     return {
         "link": _("Ask for this chat to get a cafe's orders", locale),
         "status": _("What this chat is linked to", locale),
         "unlink": _("Stop getting orders in this chat", locale),
+        "recommendations": _("What I recommend you for lunch", locale),
         "help": _("What I can do", locale),
     }

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from app.clients import Clients
 from app.context import Context
 from app.errors import AlreadyExists, BadInput, Forbidden, NotFound, Unauthenticated
-from app.models import Cafe, LinkRequest, LinkRequestStatus, Role, User
+from app.models import Cafe, Language, LinkRequest, LinkRequestStatus, Role, User
 from app.models.users import TELEGRAM_ID_MAX
 from app.resolvers import links, orders, users
 from app.resolvers.paging import PageRequest
@@ -178,6 +178,44 @@ async def test_who_is_being_switched_off_switches_nobody_off(
     with pytest.raises(Forbidden):
         await switching
     assert await active_managers(clients) == 1
+
+
+@pytest.mark.parametrize(
+    ("tag", "language"),
+    [
+        ("ru", Language.RU),
+        ("ru-RU", Language.RU),
+        ("RU", Language.RU),
+        ("en-GB", Language.EN),
+        ("de", Language.EN),
+        ("-ru", Language.EN),
+        ("", Language.EN),
+        (None, Language.EN),
+    ],
+)
+async def test_a_language_that_is_spoken_is_noted(
+    clients: Clients, user: Context, tag: str | None, language: Language
+) -> None:
+    """A tag that we have texts in, or whose first part is one."""
+    await users.speaks(clients, USER_TGID, tag)
+
+    assert (await users.me(user)).language is language
+
+
+async def test_a_language_that_we_do_not_speak_changes_nothing(clients: Clients, user: Context) -> None:
+    """One who has written in Russian and now does so in German stays with Russian."""
+    for tag in ("ru", "de", None):
+        await users.speaks(clients, USER_TGID, tag)
+
+    assert (await users.me(user)).language is Language.RU
+
+
+async def test_a_strangers_language_is_nobodys(clients: Clients, manager: Context) -> None:
+    """Nobody is added by it, and nobody else's changes."""
+    await users.speaks(clients, 999, "ru")
+
+    async with clients.db() as session:
+        assert {person.language for person in await session.scalars(sa.select(User))} == {Language.EN}
 
 
 async def test_a_person_without_orders_is_deleted(manager: Context) -> None:

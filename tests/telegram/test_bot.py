@@ -14,6 +14,8 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 from sqlmodel import col, select
 
+from app.ai.recommendation import Recommendation
+from app.ai.stats import FavoriteDish, OrderStats
 from app.clients import Clients, open_clients
 from app.context import Context
 from app.dev.telegram.chats import Chat, Membership, Message, Person, Press
@@ -34,6 +36,7 @@ from app.models import (
 )
 from app.resolvers import chats, links
 from app.resolvers.notifications import queue
+from app.resolvers.recommendations import keep
 from app.settings import Settings
 from app.telegram import buttons, texts
 from app.telegram.bot import create_dispatcher
@@ -41,10 +44,12 @@ from app.telegram.limiter import Limiter
 from app.telegram.main import create_app, poll
 from app.workers.deliveries import Turns, deliver
 from tests.conftest import MANAGER_TGID, USER_TGID, Lunch, add_cafe, add_lunch, event_types
+from tests.diners import add_diner
 from tests.servers import serving, until
 from tests.telegram.conftest import TOKEN, World, read_in
 
 NOBODY_LISTENS = "postgresql+asyncpg://lunch@127.0.0.1:1/lunch"
+NO_REDIS = "redis://127.0.0.1:1"
 
 DATE = date(2026, 11, 24)
 ORDERS = "📋 <b>Basil &amp; Thyme</b>\n👤 <b>Anna</b>: 1 &lt; 2"
@@ -828,6 +833,152 @@ async def test_a_chat_that_was_linked_meanwhile_gets_no_second_cafe(
     assert (await cafe_now(clients, cafe)).tg_chat_id is None
 
 
+ADVICE = Recommendation(
+    summary="You like <b>soup</b> & salad.",
+    tips=("Try 1 < 2.", "Have <script> less often."),
+    stats=OrderStats(
+        orders_count=6,
+        unique_dishes=3,
+        total_dishes_available=40,
+        favorite_dishes=(FavoriteDish(name="<i>Fish</i> & chips", count=4),),
+    ),
+    generated_at=datetime(2026, 3, 4, 2, 0, tzinfo=UTC),
+)
+
+
+async def add_colleague(clients: Clients, tgid: int, **fields: object) -> None:
+    """Add a person to the programme for whom a recommendation was made."""
+    async with clients.db() as session:
+        session.add(User(tgid=tgid, name="Anna", **fields))  # type: ignore[arg-type]
+    await keep(clients, [(tgid, ADVICE)], datetime(2026, 3, 4, 2, 30, tzinfo=UTC))
+
+
+async def language_of(clients: Clients, tgid: int) -> Language:
+    async with clients.db() as session:
+        return (await session.get_one(User, tgid)).language
+
+
+@pytest.mark.parametrize("language", Language)
+async def test_a_person_reads_what_they_are_recommended(bot: World, clients: Clients, language: Language) -> None:
+    """Last night's recommendation with its figures, in the words of the person's language."""
+    person = bot.person(language)
+    await add_colleague(clients, person.id)
+
+    assert await answer(bot, person, "/recommendations") == texts.recommended(ADVICE, language)
+
+
+async def test_a_recommendation_is_text(bot: World, person: Chat, clients: Clients) -> None:
+    """Whatever is in a summary, a tip or the name of a dish is shown as it is."""
+    await add_colleague(clients, person.id)
+
+    await answer(bot, person, "/recommendations")
+
+    shown = last_message(person).content
+    assert shown.text.splitlines()[:3] == [
+        "🍽 You like <b>soup</b> & salad.",
+        "• Try 1 < 2.",
+        "• Have <script> less often.",
+    ]
+    assert shown.text.splitlines()[-1] == "Most ordered: <i>Fish</i> & chips ×4"
+    assert shown.entities == []
+
+
+async def test_without_a_recommendation_there_are_figures(
+    bot: World, person: Chat, clients: Clients, lunch: Lunch
+) -> None:
+    """One for whom none was made yet reads so, and what is known of their month."""
+    await add_diner(clients, lunch, person.id, orders=4)
+
+    told = await answer(bot, person, "/recommendations")
+
+    assert told.splitlines() == [
+        "There is no recommendation for you yet. I make them at night, once you have some orders.",
+        "",
+        "Last 30 days: 4 orders",
+        "soups 50%, salads 0%, mains 50%, extras 0%",
+        "2 of 6 dishes tried",
+        "Most ordered: Borscht ×4, Pelmeni ×4",
+    ]
+
+
+@pytest.mark.parametrize("language", Language)
+async def test_who_has_ordered_nothing_reads_that(bot: World, clients: Clients, language: Language) -> None:
+    """One who is new has neither a recommendation nor figures."""
+    person = bot.person(language)
+    async with clients.db() as session:
+        session.add(User(tgid=person.id, name="Anna"))
+
+    told = await answer(bot, person, "/recommendations")
+
+    assert told == texts.recommended(Recommendation(stats=OrderStats()), language)
+
+
+@pytest.mark.parametrize("language", Language)
+async def test_a_stranger_is_recommended_nothing(bot: World, language: Language) -> None:
+    """One whom nobody has added reads whom to ask."""
+    assert await answer(bot, bot.person(language), "/recommendations") == texts.not_known(language)
+
+
+@pytest.mark.parametrize("language", Language)
+async def test_who_is_switched_off_is_recommended_nothing(bot: World, clients: Clients, language: Language) -> None:
+    """Not even what was made before; they read whom to ask."""
+    person = bot.person(language)
+    await add_colleague(clients, person.id, is_active=False)
+
+    assert await answer(bot, person, "/recommendations") == texts.switched_off(language)
+
+
+async def test_in_a_group_nobody_reads_what_one_is_recommended(bot: World, group: Chat, clients: Clients) -> None:
+    """One who asks in a group is told to ask in private, whether they are known or not."""
+    await add_colleague(clients, BORIS.id)
+
+    await answer(bot, group, "/recommendations", BORIS)
+    await answer(bot, group, "/recommendations", VERA)
+
+    assert read_in(group) == [texts.only_in_private("en"), texts.only_in_private("ru")]
+
+
+@pytest.mark.parametrize(
+    ("tag", "before", "after"),
+    [
+        ("ru", Language.EN, Language.RU),
+        ("ru-RU", Language.EN, Language.RU),
+        ("en", Language.RU, Language.EN),
+        ("de", Language.RU, Language.RU),
+    ],
+)
+async def test_who_asks_for_a_recommendation_gets_the_next_in_their_language(
+    bot: World, clients: Clients, tag: str, before: Language, after: Language
+) -> None:
+    """The language of their Telegram is noted, if it is one that we have texts in."""
+    person = bot.person(tag)
+    await add_colleague(clients, person.id, language=before)
+
+    await answer(bot, person, "/recommendations")
+
+    assert await language_of(clients, person.id) is after
+
+
+async def test_without_redis_there_are_figures(
+    world: World, settings: Settings, clients: Clients, person: Chat
+) -> None:
+    """What was made cannot be read then; one still gets an answer."""
+    await add_colleague(clients, person.id)
+    away = settings.model_copy(update={"redis_url": SecretStr(NO_REDIS)})
+
+    async with open_clients(away) as without_redis, polling(world, without_redis):
+        told = await answer(world, person, "/recommendations")
+
+    assert told == texts.recommended(Recommendation(stats=OrderStats()), "en")
+
+
+async def test_every_command_that_is_offered_is_understood(bot: World, person: Chat) -> None:
+    """None but `/help` is answered with help, as small talk is."""
+    answers = {name: await answer(bot, person, f"/{name}") for name in texts.command_descriptions("en")}
+
+    assert [name for name, text in answers.items() if text == texts.help_("en")] == ["help"]
+
+
 @pytest.mark.parametrize(("kind", "membership"), [("group", "kicked"), ("group", "left"), ("private", "kicked")])
 async def test_a_chat_that_throws_the_bot_out_is_unlinked(
     bot: World, clients: Clients, kind: str, membership: Membership
@@ -931,6 +1082,11 @@ async def lost(world: World, settings: Settings) -> AsyncIterator[World]:
 async def test_an_outage_is_told(lost: World, group: Chat, command: str) -> None:
     """While the database is away the bot says that something is wrong, instead of nothing."""
     assert await answer(lost, group, command) == texts.try_later("en")
+
+
+async def test_an_outage_is_told_to_who_wants_a_recommendation(lost: World, person: Chat) -> None:
+    """While the database is away nobody is taken for a stranger."""
+    assert await answer(lost, person, "/recommendations") == texts.try_later("en")
 
 
 async def test_an_outage_is_told_to_who_presses(lost: World, group: Chat) -> None:

@@ -14,6 +14,9 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 
+from app.ai.prompts import SUMMARY_MAX_CHARACTERS, TIP_MAX_CHARACTERS, TIPS_MAX
+from app.ai.recommendation import Recommendation
+from app.ai.stats import FAVORITES_MAX, CategoryShares, FavoriteDish, OrderStats
 from app.dev.telegram.chats import MESSAGE_LENGTH
 from app.dev.telegram.formatting import parse_html, utf16_length
 from app.models import Language
@@ -35,6 +38,17 @@ CALLBACK_ANSWER_LENGTH = 200
 
 TELEGRAM_NAME = "🍲" * 64
 """The longest first or last name."""
+
+SPACE = "\N{NO-BREAK SPACE}"
+
+STATS = OrderStats(
+    orders_count=12,
+    categories=CategoryShares(soup=0.25, salad=0.1, main=0.5, extra=0.15),
+    unique_dishes=7,
+    total_dishes_available=40,
+    favorite_dishes=(FavoriteDish(name=NASTY, count=5), FavoriteDish(name="Борщ", count=1)),
+)
+RECOMMENDATION = Recommendation(summary=f"You like {NASTY}.", tips=(f"Try {NASTY}.", "Have a salad."), stats=STATS)
 
 
 def status_linked(
@@ -95,6 +109,12 @@ TEXTS: dict[str, Callable[[str], str]] = {
     "chat_has_left": lambda locale: texts.chat_has_left(NASTY, 12, locale),
     "not_acknowledged": lambda locale: texts.not_acknowledged(NASTY, 12, "2026-11-24", 30, locale),
     "not_delivered": lambda locale: texts.not_delivered(NASTY, 12, "2026-11-24", NASTY, locale),
+    "recommended": lambda locale: texts.recommended(RECOMMENDATION, locale),
+    "recommended, figures only": lambda locale: texts.recommended(Recommendation(stats=STATS), locale),
+    "recommended, no orders": lambda locale: texts.recommended(Recommendation(stats=OrderStats()), locale),
+    "only_in_private": texts.only_in_private,
+    "not_known": texts.not_known,
+    "switched_off": texts.switched_off,
 }
 
 ON_BUTTONS = ["received_button", "unlink_button", "keep_button", "approve_button", "reject_button"]
@@ -219,6 +239,78 @@ def test_the_longest_text_fits_into_a_message(locale: str) -> None:
     shown, _entities = parse_html(texts.rejected("🍲" * NAME_MAX_CHARACTERS, "🍲" * REASON_MAX_CHARACTERS, locale))
 
     assert utf16_length(shown) <= MESSAGE_LENGTH
+
+
+@each_locale
+def test_the_longest_recommendation_fits_into_a_message(locale: str) -> None:
+    """Summary, tips and the names of dishes may be as long as they can be, of characters that count double."""
+    longest = Recommendation(
+        summary="🍲" * SUMMARY_MAX_CHARACTERS,
+        tips=("🍲" * TIP_MAX_CHARACTERS,) * TIPS_MAX,
+        stats=OrderStats(
+            orders_count=1000,
+            favorite_dishes=(FavoriteDish(name="🍲" * NAME_MAX_CHARACTERS, count=1000),) * FAVORITES_MAX,
+        ),
+    )
+
+    shown, _entities = parse_html(texts.recommended(longest, locale))
+
+    assert utf16_length(shown) <= MESSAGE_LENGTH
+
+
+@pytest.mark.parametrize(
+    ("locale", "lines"),
+    [
+        (
+            "en",
+            [
+                "Last 30 days: 12 orders",
+                "soups 25%, salads 10%, mains 50%, extras 15%",
+                "7 of 40 dishes tried",
+                f"Most ordered: {NASTY} ×5, Борщ ×1",
+            ],
+        ),
+        (
+            "ru",
+            [
+                "За последние 30 дней: 12 заказов",
+                f"супы 25{SPACE}%, салаты 10{SPACE}%, горячее 50{SPACE}%, дополнения 15{SPACE}%",
+                "Попробовано блюд: 7 из 40",
+                f"Чаще всего вы заказываете: {NASTY} ×5, Борщ ×1",
+            ],
+        ),
+    ],
+)
+def test_a_recommendation_has_its_figures(locale: str, lines: list[str]) -> None:
+    """Below summary and tips stands what they follow from."""
+    shown, _entities = parse_html(texts.recommended(RECOMMENDATION, locale))
+
+    assert shown.splitlines() == [f"🍽 You like {NASTY}.", f"• Try {NASTY}.", "• Have a salad.", "", *lines]
+
+
+def test_who_has_ordered_nothing_reads_no_shares() -> None:
+    """Of nothing there are no shares, and no favourites."""
+    lines = texts.recommended(Recommendation(stats=OrderStats(total_dishes_available=40)), "en").splitlines()
+
+    assert lines[1:] == ["", "Last 30 days: 0 orders"]
+
+
+@pytest.mark.parametrize(
+    ("orders", "locale", "words"),
+    [
+        (1, "en", "Last 30 days: 1 order"),
+        (2, "en", "Last 30 days: 2 orders"),
+        (1, "ru", "За последние 30 дней: 1 заказ"),
+        (2, "ru", "За последние 30 дней: 2 заказа"),
+        (11, "ru", "За последние 30 дней: 11 заказов"),
+        (21, "ru", "За последние 30 дней: 21 заказ"),
+    ],
+)
+def test_orders_are_declined(orders: int, locale: str, words: str) -> None:
+    """The same for orders."""
+    text = texts.recommended(Recommendation(stats=OrderStats(orders_count=orders)), locale)
+
+    assert text.splitlines()[-1] == words
 
 
 def test_a_rejection_without_a_reason_gives_none() -> None:
