@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 from pydantic import TypeAdapter, ValidationError
@@ -23,7 +23,9 @@ from app.settings import Duration, Settings, SettingsError
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
+    from app.ai.key_pool import KeyUsage, Rotation
     from app.clients import Clients
+    from app.models import RecommendationRun
 
 USAGE_STATUS = 2
 INTERRUPTED_STATUS = 130
@@ -31,6 +33,14 @@ INTERRUPTED_STATUS = 130
 
 UNDEFINED_TABLE = "42P01"
 """PostgreSQL's code for a table that is not there."""
+
+ROTATIONS_SHOWN = 5
+
+LIVELY_PER_S = 10.0
+"""What is slower is told by the minute."""
+
+TABLE_CHARACTERS = 200
+"""How wide a table may be that goes into a file or a pipe."""
 
 DEFAULT_PORTS = {"api": 8000, "events": 8001, "worker": 8002, "bot": 8003}
 
@@ -43,6 +53,14 @@ cli = typer.Typer(
 )
 users = typer.Typer(help="People.")
 cli.add_typer(users, name="users")
+keys = typer.Typer(help="The pool of Gemini keys: how each stands today.", invoke_without_command=True)
+cli.add_typer(keys, name="keys")
+
+
+class Tell(Protocol):
+    """Tells a progress bar how far the work is, and a word on it."""
+
+    def __call__(self, done: int, total: int, note: str = "") -> None: ...
 
 
 class Failed(Exception):
@@ -85,7 +103,8 @@ def _with_clients[R](work: "Callable[[Clients], Awaitable[R]]") -> R:
     from app.log import configure
 
     settings = Settings.load()
-    configure(settings, "cli")
+    quiet = {"log_level": "WARNING"} if settings.log_level == "INFO" else {}
+    configure(settings.model_copy(update=quiet), "cli")  # a command says itself how it goes
 
     async def run() -> R:
         async with open_clients(settings) as clients:
@@ -105,7 +124,7 @@ def _services_away_are_one_line() -> Iterator[None]:
         hint = "; run lunch-bot migrate first" if getattr(error.orig, "sqlstate", None) == UNDEFINED_TABLE else ""
         raise Failed(f"the database says: {_reason(error)}{hint}") from error
     except Exception as error:
-        if not isinstance(as_lunchbot_error(error), ServiceUnavailable):
+        if isinstance(error, LunchbotError) or not isinstance(as_lunchbot_error(error), ServiceUnavailable):
             raise
         raise Failed(f"a service is away: {error}") from error
 
@@ -201,6 +220,110 @@ def add(
 
 
 @cli.command()
+def recommend(
+    user: Annotated[int | None, typer.Option(help="Only for this person, by Telegram id.", metavar="TGID")] = None,
+) -> None:
+    """Make today's recommendations now."""
+    if user is not None:
+        _recommend_one(user)
+        return
+    from app.ai.gemini import open_gemini
+    from app.models import RecommendationRun, RunStatus
+    from app.workers.recommend import recommend_all
+
+    async def work(clients: "Clients") -> RecommendationRun:
+        with _progress("Recommending") as progress:
+
+            def show(run: RecommendationRun, requests_left: int) -> None:
+                note = f"{run.failed} failed, keys good for {requests_left} more"
+                if run.paused_until is not None:
+                    note = f"waits until {run.paused_until:%H:%M:%S} UTC"
+                progress(run.done + run.failed, run.total, note)
+
+            async with open_gemini(clients.settings) as gemini:
+                return await recommend_all(clients, gemini, _say_how_many, show)
+
+    run = _with_clients(work)
+    told = f"{run.date}: {run.done} of {run.total} people have their recommendation, {run.failed} failed"
+    if run.status is RunStatus.PAUSED:
+        reason = (run.pause_reason or "").replace("_", " ")
+        until = f"until {run.paused_until:%Y-%m-%d %H:%M} UTC" if run.paused_until else "until a key is brought back"
+        raise Failed(f"{told}; paused {until} ({reason}), then the workers go on with {run.left}")
+    print(f"{told}.")
+
+
+def _say_how_many(run: "RecommendationRun") -> None:
+    print(
+        f"{run.date}: {run.left} of {run.total} people are left; the keys suffice for {run.keys_suffice_for}.",
+        flush=True,
+    )
+
+
+def _recommend_one(tgid: int) -> None:
+    from app.ai.gemini import KeyFailed, NotAnswered, open_gemini
+    from app.ai.key_pool import KeysResting
+    from app.ai.recommendation import Recommendation
+    from app.workers.recommend import recommend_one
+
+    async def work(clients: "Clients") -> Recommendation:
+        async with open_gemini(clients.settings) as gemini:
+            return await recommend_one(clients, gemini, tgid)
+
+    try:
+        made = _with_clients(work)
+    except (KeyFailed, NotAnswered) as error:
+        raise Failed(f"Gemini does not answer: {error}") from error
+    except KeysResting as error:
+        raise Failed(str(error)) from error
+    print("\n".join([str(made.summary), *(f"- {tip}" for tip in made.tips)]))
+
+
+@keys.callback()
+def show_keys(ctx: typer.Context) -> None:
+    """How each key stands today."""
+    if ctx.invoked_subcommand is not None:
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from app.ai.key_pool import requests_left
+    from app.resolvers.gemini_keys import key_pool
+
+    async def work(clients: "Clients") -> "tuple[list[KeyUsage], list[Rotation]]":
+        pool = key_pool(clients)
+        return await pool.usage(), await pool.rotations()
+
+    usage, rotations = _with_clients(work)
+    if not usage:
+        raise Failed("there are no Gemini keys; set GEMINI_API_KEYS")
+    table = Table("id", "project", "used", "left", "state", "until (UTC)", "last error", box=box.SIMPLE_HEAD)
+    for key in usage:
+        state = f"{key.state.value.replace('_', ' ')}{' (in use)' if key.is_current else ''}"
+        until = f"{key.until:%m-%d %H:%M:%S}" if key.until else ""
+        table.add_row(key.id, key.project, str(key.used), str(key.left), state, until, key.last_error or "")
+    width = None if Console().is_terminal else TABLE_CHARACTERS
+    console = Console(highlight=False, markup=False, emoji=False, width=width)
+    console.print(table)
+    console.print(f"Good for {requests_left(usage)} more requests today.")
+    for change in rotations[:ROTATIONS_SHOWN]:
+        console.print(f"{change.at:%m-%d %H:%M:%S}  {change.from_id} → {change.to_id}: {change.reason}")
+
+
+@keys.command()
+def reset(key_id: Annotated[str, typer.Argument(help="As `lunch-bot keys` shows it.", metavar="KEY_ID")]) -> None:
+    """Bring a key back that is set aside, or rests. What it has used today stays used."""
+    from app.ai.key_pool import UnknownKey
+    from app.resolvers.gemini_keys import key_pool
+
+    try:
+        _with_clients(lambda clients: key_pool(clients).reset(key_id))
+    except UnknownKey:
+        raise Failed(f"there is no key {key_id}; lunch-bot keys lists them") from None
+    print(f"{key_id} is back.")
+
+
+@cli.command()
 def export(
     directory: Annotated[Path, typer.Option(help="Where to write.", exists=True, file_okay=False)] = Path(),
 ) -> None:
@@ -214,7 +337,7 @@ def export(
 
 @cli.command()
 def dev(
-    demo: Annotated[bool, typer.Option("--demo", help="Play the link story against the running system.")] = False,
+    demo: Annotated[bool, typer.Option("--demo", help="Play the story of a lunch against the running system.")] = False,
     once: Annotated[bool, typer.Option("--once", help="End when the demo has been played.")] = False,
 ) -> int:
     """Run everything on this machine, with nothing installed."""
@@ -231,20 +354,26 @@ def dev(
 
 
 @contextmanager
-def _progress(label: str) -> Iterator[Callable[[int, int], None]]:
+def _progress(label: str) -> "Iterator[Tell]":
     """Show a bar while there is work, on standard error if that is a terminal. Tell it how many are done, of how many."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     console = Console(stderr=True)
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), "{task.fields[rate]}", TimeRemainingColumn())
+    fields = ("{task.fields[rate]}", TimeRemainingColumn(), "{task.fields[note]}")
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), *fields)
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task(label, total=None, rate="")
+        task = bar.add_task(label, total=None, rate="", note="")
 
-        def tell(done: int, total: int) -> None:
+        begin: int | None = None
+
+        def tell(done: int, total: int, note: str = "") -> None:
+            nonlocal begin
+            begin = done if begin is None else begin
             elapsed_s = bar.tasks[task].elapsed or 0.0
-            rate = f"{done / elapsed_s:,.0f}/s" if elapsed_s else ""
-            bar.update(task, completed=done, total=total, rate=rate)
+            rate = (done - begin) / elapsed_s if elapsed_s else 0.0
+            shown = f"{rate:,.0f}/s" if rate >= LIVELY_PER_S else f"{rate * 60:,.0f}/min"
+            bar.update(task, completed=done, total=total, rate=shown, note=note)
 
         yield tell
 

@@ -1,29 +1,38 @@
 """The program `lunch-bot`: what it prints, and that whatever goes wrong is one line and never a traceback."""
 
+import asyncio
 import logging
 import os
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 import structlog
+from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.ai.key_pool import ApiKey, KeyPool, KeyState, day_of, end_of
 from app.auth import read_token
 from app.cli import main
 from app.clients import Clients
+from app.context import Context
+from app.dev.gemini.faults import FaultKind
 from app.export import exports
 from app.models import Cafe, Role, User
+from app.resolvers.gemini_keys import key_pool
+from app.resolvers.recommendations import recommendations
 from app.settings import Settings
-from tests.conftest import JWT_SECRET, MANAGER_TGID, Services, free_port
+from tests.conftest import JWT_SECRET, MANAGER_TGID, USER_TGID, Lunch, Services, free_port
+from tests.diners import FIRST_DINER, add_diner, add_diners
+from tests.google import KEYS, Google
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -140,6 +149,13 @@ async def empty_database(
         (("seed", "--users", "0"), "--users"),
         (("seed", "--users", "100001"), "--users"),
         (("seed", "--seed", "many"), "--seed"),
+        (("recommend", "--user"), "--user"),
+        (("recommend", "--user", "maria"), "--user"),
+        (("recommend", "maria"), "maria"),
+        (("keys", "nonsense"), "nonsense"),
+        (("keys", "--nonsense"), "--nonsense"),
+        (("keys", "reset"), "KEY_ID"),
+        (("keys", "reset", "one", "two"), "two"),
         (("export", "--directory", "/nowhere"), "--directory"),
         (("export", "--directory", "/proc"), "/proc"),
         (("dev", "--once"), "--once"),
@@ -151,7 +167,7 @@ def test_wrong_usage_is_one_line(lunch_bot: Program, arguments: tuple[str, ...],
     assert complaint in lunch_bot(*arguments).complaint
 
 
-@pytest.mark.parametrize("command", ["api", "events", "worker", "bot", "migrate", "seed"])
+@pytest.mark.parametrize("command", ["api", "events", "worker", "bot", "migrate", "seed", "recommend", "keys"])
 def test_bad_settings_are_a_line_each(lunch_bot: Program, environment: pytest.MonkeyPatch, command: str) -> None:
     """What is wrong in the environment is told before anything begins."""
     environment.setenv("LOG_LEVEL", "LOUD")
@@ -302,6 +318,280 @@ def test_what_was_seeded_is_told_in_one_line(lunch_bot: Program, database: None)
     )
 
 
+type RunningProgram = Callable[..., Awaitable[Ended]]
+
+
+@pytest.fixture
+def redis(environment: pytest.MonkeyPatch, clients: Clients, services: Services) -> None:
+    """The environment has an empty Redis."""
+    environment.setenv("REDIS_URL", services.redis_url)
+
+
+@pytest.fixture
+def keyed(environment: pytest.MonkeyPatch, clients: Clients, google: Google) -> Clients:
+    """The environment has keys for Gemini's stand-in; clients with the same."""
+    keys = [f"{project}:{key}" for key, project in KEYS.items()]
+    environment.setenv("GEMINI_API_URL", google.url)
+    environment.setenv("GEMINI_API_KEYS", ",".join(keys))
+    update = {"gemini_api_keys": tuple(map(SecretStr, keys))}
+    return replace(clients, settings=clients.settings.model_copy(update=update))
+
+
+@pytest.fixture
+def running(lunch_bot: Program, database: None, redis: None, keyed: Clients) -> RunningProgram:
+    """Run the program while Google answers in this thread."""
+
+    async def run(*arguments: str) -> Ended:
+        return await asyncio.to_thread(lunch_bot, *arguments)
+
+    return run
+
+
+ONE, TWO, THREE = (ApiKey.of(SecretStr(key)).id for key in KEYS)
+"""The ids of the keys, in their order."""
+
+
+async def test_recommendations_are_made(running: RunningProgram, clients: Clients, lunch: Lunch) -> None:
+    """Before it begins it says for how many the keys suffice, and in the end how many have theirs."""
+    await add_diners(clients, lunch, 3)
+
+    ended = await running("recommend")
+
+    today = datetime.now(UTC).date()
+    assert ended.status == 0
+    assert ended.out.splitlines() == [
+        f"{today}: 3 of 3 people are left; the keys suffice for 3.",
+        f"{today}: 3 of 3 people have their recommendation, 0 failed.",
+    ]
+
+
+async def test_recommendations_are_made_once(
+    running: RunningProgram, clients: Clients, google: Google, lunch: Lunch
+) -> None:
+    """A second time there is nothing to do."""
+    await add_diners(clients, lunch, 3)
+    await running("recommend")
+
+    again = await running("recommend")
+
+    assert (again.status, google.requests) == (0, 3)
+    assert again.out.splitlines()[-1].endswith(": 3 of 3 people have their recommendation, 0 failed.")
+
+
+async def test_what_has_failed_is_told(running: RunningProgram, clients: Clients, google: Google, lunch: Lunch) -> None:
+    """Of one whose answer does not fit the old recommendation stays."""
+    await add_diners(clients, lunch, 1)
+    google.fails(FaultKind.UNFIT, times=2)
+
+    ended = await running("recommend")
+
+    assert ended.status == 0
+    assert ended.out.splitlines()[-1].endswith(": 0 of 1 people have their recommendation, 1 failed.")
+
+
+async def test_a_pause_is_told(
+    running: RunningProgram, environment: pytest.MonkeyPatch, clients: Clients, lunch: Lunch
+) -> None:
+    """When all keys rest it says until when, and who goes on then."""
+    environment.setenv("GEMINI_MAX_REQUESTS_PER_KEY", "1")
+    await add_diners(clients, lunch, 3)
+
+    ended = await running("recommend")
+
+    now = datetime.now(UTC)
+    assert ended.status == 1
+    assert ended.err.splitlines()[-1] == (
+        f"lunch-bot: {now.date()}: 2 of 3 people have their recommendation, 0 failed;"
+        f" paused until {end_of(day_of(now)):%Y-%m-%d %H:%M} UTC (keys resting), then the workers go on with 1"
+    )
+    assert "Traceback" not in ended.err
+
+
+async def test_a_pause_that_waits_for_somebody_is_told(
+    running: RunningProgram, clients: Clients, google: Google, lunch: Lunch
+) -> None:
+    """When Google takes no key it says what is to be done."""
+    await add_diners(clients, lunch, 3)
+    google.fails(FaultKind.FORBIDDEN, times=None)
+
+    ended = await running("recommend")
+
+    assert ended.status == 1
+    assert "paused until a key is brought back (keys set aside)" in ended.err.splitlines()[-1]
+
+
+def test_without_keys_nothing_is_recommended(lunch_bot: Program, database: None, redis: None) -> None:
+    """It says which setting is missing."""
+    assert lunch_bot("recommend").complaint == "There are no Gemini keys; set GEMINI_API_KEYS."
+
+
+@pytest.mark.usefixtures("database", "keyed")
+@pytest.mark.parametrize("command", [("recommend",), ("keys",), ("keys", "reset", ONE)], ids=" ".join)
+async def test_a_redis_that_is_away_is_told(lunch_bot: Program, command: tuple[str, ...]) -> None:
+    """Nobody knows how the keys stand."""
+    assert "away" in lunch_bot(*command).complaint
+
+
+async def test_one_person_is_recommended_something(
+    running: RunningProgram, clients: Clients, manager: Context, lunch: Lunch
+) -> None:
+    """`--user` makes and shows one recommendation, of one who has ordered at all."""
+    await add_diner(clients, lunch, FIRST_DINER, orders=1)
+
+    ended = await running("recommend", "--user", str(FIRST_DINER))
+
+    kept = await recommendations(manager, FIRST_DINER)
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out.splitlines() == [kept.summary, *(f"- {tip}" for tip in kept.tips)]
+
+
+@pytest.mark.usefixtures("people")
+@pytest.mark.parametrize(
+    ("tgid", "complaint"),
+    [
+        (999, "There is no user 999."),
+        (-1, "There is no user -1."),
+        (2**62, f"There is no user {2**62}."),
+        (USER_TGID, "tgid: Ivan has ordered nothing within the last 30 days"),
+        (FIRST_DINER, f"tgid: Diner {FIRST_DINER} is switched off"),
+    ],
+    ids=["unknown", "negative", "too large", "without orders", "switched off"],
+)
+async def test_who_cannot_be_recommended_anything_is_told(
+    running: RunningProgram, clients: Clients, lunch: Lunch, tgid: int, complaint: str
+) -> None:
+    """Nobody is asked for one who is not there, or has ordered nothing."""
+    await add_diner(clients, lunch, FIRST_DINER, is_active=False)
+
+    assert (await running("recommend", "--user", str(tgid))).complaint == complaint
+
+
+async def test_keys_that_rest_are_told(
+    running: RunningProgram, environment: pytest.MonkeyPatch, clients: Clients, keyed: Clients, lunch: Lunch
+) -> None:
+    """One person has to wait as everybody."""
+    environment.setenv("GEMINI_MAX_REQUESTS_PER_KEY", "1")
+    await add_diner(clients, lunch, FIRST_DINER)
+    for _ in range(2):
+        await running("recommend", "--user", str(FIRST_DINER))
+
+    complaint = (await running("recommend", "--user", str(FIRST_DINER))).complaint
+
+    assert complaint == f"all keys rest until {end_of(day_of(datetime.now(UTC))):%Y-%m-%d %H:%M} UTC"
+
+
+async def test_what_google_says_is_told(
+    running: RunningProgram, clients: Clients, google: Google, lunch: Lunch
+) -> None:
+    """A request that it does not take is one line."""
+    await add_diner(clients, lunch, FIRST_DINER)
+    google.fails(FaultKind.BAD_REQUEST)
+
+    complaint = (await running("recommend", "--user", str(FIRST_DINER))).complaint
+
+    assert complaint == "Gemini does not answer: 400 INVALID_ARGUMENT: Request contains an invalid argument."
+
+
+def table_of(ended: Ended) -> list[list[str]]:
+    """The cells of the table of keys, without its head; empty ones at the end of a row are left out."""
+    assert (ended.status, ended.err) == (0, "")
+    rows = [re.split(r" {2,}", line.strip()) for line in ended.out.splitlines()]
+    return [row for row in rows if row[0] in {ONE, TWO, THREE}]
+
+
+async def test_keys_are_listed(running: RunningProgram) -> None:
+    """By their ids, with their projects, in the order in which they are used."""
+    ended = await running("keys")
+
+    head = next(line for line in ended.out.splitlines() if "id" in line)
+    assert re.split(r" {2,}", head.strip()) == ["id", "project", "used", "left", "state", "until (UTC)", "last error"]
+    assert table_of(ended) == [
+        [ONE, "lunch", "0", "195", "ready"],
+        [TWO, "kitchen", "0", "195", "ready"],
+        [THREE, "kitchen", "0", "195", "ready"],
+    ]
+    assert "Good for 390 more requests today." in ended.out
+
+
+async def test_what_keys_have_done_is_listed(running: RunningProgram, keyed: Clients) -> None:
+    """What each has used, what it waits for, and what Google said last."""
+    pool = key_pool(keyed)
+    await pool.rest(await pool.acquire(), 60, "429: too many within a minute")
+    await pool.set_aside(await pool.acquire(), "403: suspended")
+
+    rows = table_of(await running("keys"))
+
+    now = datetime.now(UTC)
+    [[_, _, _, _, _, until, _], *_] = rows
+    assert rows == [
+        [ONE, "lunch", "1", "194", "cooling down", until, "429: too many within a minute"],
+        [TWO, "kitchen", "1", "0", "set aside (in use)", "403: suspended"],
+        [THREE, "kitchen", "0", "194", "ready"],
+    ]
+    assert until in {f"{now + timedelta(seconds=seconds):%m-%d %H:%M:%S}" for seconds in range(30, 61)}
+
+
+async def test_the_last_changes_of_keys_are_listed(running: RunningProgram, keyed: Clients) -> None:
+    """From which to which, and why."""
+    pool = key_pool(keyed)
+    await pool.set_aside(await pool.acquire(), "403: suspended")
+    await pool.acquire()
+
+    ended = await running("keys")
+
+    assert ended.out.splitlines()[-1].endswith(f"  {ONE} → {TWO}: set aside")
+
+
+async def test_no_key_is_shown(running: RunningProgram, clients: Clients, google: Google, lunch: Lunch) -> None:
+    """Not even one that Google has named in its error."""
+    await add_diners(clients, lunch, 1)
+    google.fails(FaultKind.FORBIDDEN)
+    ended = [await running(*command) for command in (("recommend",), ("keys",), ("keys", "reset", ONE))]
+
+    text = "".join(it.out + it.err for it in ended)
+    assert "(the key)" in text
+    assert [key for key in KEYS if key in text] == []
+
+
+async def test_what_looks_like_markup_is_shown_as_it_is(
+    running: RunningProgram, environment: pytest.MonkeyPatch
+) -> None:
+    """A project's name, say, or an error of Google's."""
+    environment.setenv("GEMINI_API_KEYS", "[/lunch]:soup:AIza-one")
+
+    assert table_of(await running("keys")) == [[ONE, "[/lunch]:soup", "0", "195", "ready"]]
+
+
+def test_that_there_are_no_keys_is_told(lunch_bot: Program, database: None, redis: None) -> None:
+    """It says which setting is missing."""
+    assert lunch_bot("keys").complaint == "there are no Gemini keys; set GEMINI_API_KEYS"
+
+
+async def test_a_key_is_brought_back(running: RunningProgram, keyed: Clients) -> None:
+    """One that was set aside is ready again; what it has used stays used."""
+    pool = key_pool(keyed)
+    await pool.set_aside(await pool.acquire(), "403: suspended")
+
+    ended = await running("keys", "reset", ONE)
+
+    assert (ended.status, ended.out, ended.err) == (0, f"{ONE} is back.\n", "")
+    assert await standing(pool) == (KeyState.READY, 1)
+
+
+async def standing(pool: KeyPool) -> tuple[KeyState, int]:
+    """How the first key stands, and how often it was used."""
+    first = (await pool.usage())[0]
+    return first.state, first.used
+
+
+@pytest.mark.parametrize("key_id", ["nonsense", "AIza-one", ONE.upper(), ""])
+async def test_an_unknown_key_is_told(running: RunningProgram, key_id: str) -> None:
+    """A key goes by its id, and not by its text."""
+    complaint = (await running("keys", "reset", key_id)).complaint
+
+    assert complaint == f"there is no key {key_id}; lunch-bot keys lists them"
+
+
 def test_contracts_are_written(lunch_bot: Program, tmp_path: Path) -> None:
     """`export` writes each file, and names it."""
     ended = lunch_bot("export", "--directory", str(tmp_path))
@@ -319,7 +609,18 @@ def test_contracts_need_no_settings(lunch_bot: Program, environment: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--help",), ("seed", "--help"), ("token", "--help"), ("users", "--help"), ("users", "add", "--help")]
+    "arguments",
+    [
+        ("--help",),
+        ("seed", "--help"),
+        ("token", "--help"),
+        ("users", "--help"),
+        ("users", "add", "--help"),
+        ("recommend", "--help"),
+        ("keys", "--help"),
+        ("keys", "reset", "--help"),
+    ],
+    ids=" ".join,
 )
 def test_help_needs_nothing(lunch_bot: Program, environment: pytest.MonkeyPatch, arguments: tuple[str, ...]) -> None:
     """Help is there before there are settings."""
