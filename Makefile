@@ -14,7 +14,7 @@ help: ## show this list
 
 setup: .venv/.installed app/static/.built ## install what is needed (called by the targets below)
 
-demo: setup ## start everything on this machine and play the link story
+demo: setup ## start everything on this machine and play the story of a lunch
 	@$(BIN)/lunch-bot dev --demo
 
 test: setup ## run the whole suite

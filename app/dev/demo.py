@@ -5,7 +5,6 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from http import HTTPStatus
@@ -13,10 +12,8 @@ from typing import Any
 
 import aiohttp
 
-from app.auth import issue_token
-from app.dev.seed import MANAGER_TGID
+from app.dev.addresses import Addresses, colleagues_bearer, managers_bearer
 from app.dev.seed.people import FIRST_TGID
-from app.models import Role, User
 from app.settings import Settings
 
 CAFE_ID = 1
@@ -25,9 +22,17 @@ COOK = {"id": 7001, "first_name": "Cleo", "username": "cleo_cooks", "language_co
 
 EATERS = (FIRST_TGID, FIRST_TGID + 1)
 DAYS_AHEAD = 60
+COLLEAGUES = range(FIRST_TGID, FIRST_TGID + 60)
+
+RECOMMENDATIONS = """
+  query ($tgid: TelegramId!) {
+    recommendations(tgid: $tgid) { summary tips generatedAt stats { ordersCount favoriteDishes { name count } } }
+  }
+"""
 
 SUBSCRIPTIONS = {
     "linkRequestUpdates": "subscription { linkRequestUpdates { id status tgChatId cafe { name } } }",
+    "recommendationRunUpdates": "subscription { recommendationRunUpdates { date status total done failed } }",
     "notificationUpdates": "subscription { notificationUpdates { id kind date status acknowledgedBy } }",
 }
 
@@ -38,34 +43,6 @@ POLL_S = 0.05
 
 class StepFailed(Exception):
     """A step of the story did not happen; the message says which, and what was seen instead."""
-
-
-@dataclass(frozen=True)
-class Addresses:
-    """Where people look."""
-
-    api: str
-    telegram: str | None
-    managers_bearer: str | None = None
-
-    def shown(self) -> str:
-        lines = [
-            ("GraphiQL", f"{self.api}/graphql"),
-            ("REST docs", f"{self.api}/api/docs"),
-            *([("Telegram stand-in", self.telegram)] if self.telegram else []),
-            *(
-                [("A manager, for a day", f'{{"Authorization": "{self.managers_bearer}"}}')]
-                if self.managers_bearer
-                else []
-            ),
-            ("For other commands", "set -a; . .lunch-bot/dev.env; set +a; .venv/bin/lunch-bot --help"),
-        ]
-        return "\n".join(["", *(f"  {name:<21} {address}" for name, address in lines), "", "Ctrl-C ends it all."])
-
-
-def managers_bearer(settings: Settings) -> str:
-    manager = User(tgid=MANAGER_TGID, name="", role=Role.MANAGER)
-    return f"Bearer {issue_token(settings, manager, timedelta(days=1))}"
 
 
 class Demo:
@@ -80,6 +57,7 @@ class Demo:
     ) -> None:
         self._api = addresses.api
         self._chats = f"{addresses.telegram}/control/chats"
+        self._settings = settings
         self._bearer = managers_bearer(settings)
         self._http = http
         self._step_timeout_s = step_timeout_s
@@ -103,6 +81,7 @@ class Demo:
         async with self._dashboard() as updates:
             await self._play_link(updates)
             await self._play_lunch(updates)
+            await self._play_recommendations(updates)
 
     async def _play_link(self, updates: aiohttp.ClientWebSocketResponse) -> None:
         told = len(await self._answers())
@@ -127,6 +106,20 @@ class Demo:
         await self._see("The dashboard has seen it sent", lambda: self._update(updates, kind="ORDERS", status="SENT"))
         await self._see("The kitchen presses «Received»", self._press_received)
         await self._see("The dashboard has seen that", lambda: self._acknowledged(updates))
+
+    async def _play_recommendations(self, updates: aiohttp.ClientWebSocketResponse) -> None:
+        run = await self._see("A manager has recommendations made", self._start_run)
+        await self._see("They are made", lambda: self._finished(run["date"]))
+        if run["status"] == "RUNNING":
+            await self._see("The dashboard has seen them made", lambda: self._update(updates, status="FINISHED"))
+        await self._see("The keys have had their share", self._keys)
+        tgid = await self._see("There is a colleague who got one", self._recommended)
+        read = await self._see("They read it by GraphQL", partial(self._read, tgid))
+        await self._see("They read the same by REST", partial(self._read_by_rest, tgid, read))
+        await self._post(self._chats, {"id": tgid, "type": "private", "first_name": "Colleague"})
+        told = len(await self._answers(tgid))
+        await self._post(f"{self._chats}/{tgid}/messages", {"text": "/recommendations"})
+        await self._see("They ask the bot", lambda: self._answer(told, read["tips"][0], tgid))
 
     async def wait_until_ready(self) -> None:
         """Wait until the api answers, and all that it needs.
@@ -256,6 +249,36 @@ class Demo:
         )
         return date if announced["announceDeadline"] else None
 
+    async def _start_run(self) -> Any:
+        started = await self._graphql("mutation { startRecommendationRun { date status total keysSufficeFor } }")
+        return started["startRecommendationRun"]
+
+    async def _finished(self, date: str) -> Any:
+        query = "query ($date: Date!) { recommendationRun(date: $date) { status total done failed } }"
+        run = (await self._graphql(query, date=date))["recommendationRun"]
+        return run if run["status"] == "FINISHED" else None
+
+    async def _keys(self) -> Any:
+        return (await self._graphql("{ geminiKeys { nodes { id used left state } } }"))["geminiKeys"]["nodes"]
+
+    async def _recommended(self) -> int | None:
+        for tgid in COLLEAGUES:
+            found = await self._graphql(RECOMMENDATIONS, tgid=tgid)
+            if found["recommendations"]["summary"]:
+                return tgid
+        return None
+
+    async def _read(self, tgid: int) -> Any:
+        bearer = colleagues_bearer(self._settings, tgid)
+        return (await self._graphql(RECOMMENDATIONS, bearer, tgid=tgid))["recommendations"]
+
+    async def _read_by_rest(self, tgid: int, read: Any) -> str | None:
+        headers = {"Authorization": colleagues_bearer(self._settings, tgid)}
+        async with self._http.get(f"{self._api}/api/v1/users/{tgid}/recommendations", headers=headers) as response:
+            found = await response.json()
+        same = (found["summary"], found["tips"]) == (read["summary"], read["tips"])
+        return f"GET /api/v1/users/{tgid}/recommendations: {response.status}" if same else None
+
     async def _press_received(self) -> str | None:
         """Press the newest button of the kitchen's chat, as one of the cooks."""
         async with self._http.get(f"{self._chats}/{CHAT['id']}/messages") as response:
@@ -273,17 +296,17 @@ class Demo:
         )
         return approved["approve"]
 
-    async def _answers(self) -> list[str]:
-        async with self._http.get(f"{self._chats}/{CHAT['id']}/messages") as response:
+    async def _answers(self, chat_id: object = CHAT["id"]) -> list[str]:
+        async with self._http.get(f"{self._chats}/{chat_id}/messages") as response:
             messages = (await response.json())["messages"]
         return [message["text"] for message in messages if message["direction"] == "from_bot"]
 
-    async def _answer(self, after: int, part: str) -> str | None:
-        return next((text for text in (await self._answers())[after:] if part in text), None)
+    async def _answer(self, after: int, part: str, chat_id: object = CHAT["id"]) -> str | None:
+        return next((text for text in (await self._answers(chat_id))[after:] if part in text), None)
 
-    async def _graphql(self, query: str, **variables: object) -> dict[str, Any]:
+    async def _graphql(self, query: str, bearer: str | None = None, **variables: object) -> dict[str, Any]:
         answer = await self._post(
-            f"{self._api}/graphql", {"query": query, "variables": variables}, Authorization=self._bearer
+            f"{self._api}/graphql", {"query": query, "variables": variables}, Authorization=bearer or self._bearer
         )
         if "errors" in answer:
             raise ValueError(answer["errors"][0]["message"])

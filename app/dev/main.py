@@ -6,7 +6,7 @@ import secrets
 import shlex
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 
@@ -16,9 +16,11 @@ from dotenv import dotenv_values
 from starlette.applications import Starlette
 
 from app.clients import open_clients
-from app.dev.demo import Addresses, Demo, StepFailed, managers_bearer
+from app.dev.addresses import Addresses, managers_bearer
+from app.dev.demo import Demo, StepFailed
 from app.dev.embedded import Addresses as Services
 from app.dev.embedded import Kafka, embedded
+from app.dev.gemini import create_gemini
 from app.dev.seed import seed
 from app.dev.service import Service, free_port
 from app.dev.supervisor import COLOURS, Child, Output, keep_service
@@ -35,6 +37,13 @@ INTERRUPTED_STATUS = 130
 
 TELEGRAM_PORT = 8081
 """The port of Telegram's own server for bots, when one runs it oneself."""
+
+GEMINI_PORT = 8082
+GEMINI_KEYS = {"demo-key-1": "lunch", "demo-key-2": "kitchen", "demo-key-3": "kitchen"}
+GEMINI_PER_DAY = 200
+"""As many as Google gives to a project, or a few more than we use of it."""
+
+GEMINI_LATENCY_S = 0.1
 
 ENV_FILE = DIRECTORY / "dev.env"
 
@@ -55,6 +64,8 @@ async def _run(*, demo: bool, once: bool) -> int:
     given = {name: value for name, value in {**dotenv_values(), **os.environ}.items() if value}
     if demo and "TELEGRAM_BOT_TOKEN" in given:
         raise SettingsError("TELEGRAM_BOT_TOKEN: the demo plays with the Telegram stand-in; unset it")
+    if demo and "GEMINI_API_KEYS" in given:
+        raise SettingsError("GEMINI_API_KEYS: the demo plays with the Gemini stand-in; unset it")
     api_port = _own_port(given)
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -69,14 +80,22 @@ async def _run(*, demo: bool, once: bool) -> int:
                 kafka="KAFKA_BROKER_URL" not in given,
             )
         )
-        telegram_url = None
+        telegram_url = gemini_url = None
         env = {"LOG_FORMAT": "console", "JWT_SECRET_KEY": _jwt_secret()} | given | _addresses(services)
         if services.kafka_broker_url:
             env |= KAFKA_OF_OURS
         if "TELEGRAM_BOT_TOKEN" not in given:
             token = f"1:{secrets.token_urlsafe(24)}"
-            telegram_url = await stack.enter_async_context(_served(create_telegram(token=token), TELEGRAM_PORT))
+            telegram = create_telegram(token=token)
+            telegram_url = await stack.enter_async_context(
+                _served(telegram, TELEGRAM_PORT, telegram.state.telegram.close)
+            )
             env |= {"TELEGRAM_BOT_TOKEN": token, "TELEGRAM_API_URL": telegram_url}
+        if "GEMINI_API_KEYS" not in given:
+            gemini = create_gemini(keys=GEMINI_KEYS, per_day=GEMINI_PER_DAY, latency_s=GEMINI_LATENCY_S)
+            gemini_url = await stack.enter_async_context(_served(gemini, GEMINI_PORT, gemini.state.gemini.close))
+            keys = ",".join(f"{project}:{key}" for key, project in GEMINI_KEYS.items())
+            env |= {"GEMINI_API_KEYS": keys, "GEMINI_API_URL": gemini_url}
         stack.enter_context(_written(env))
         settings = _settings(env)
         output = Output(held=demo)
@@ -91,9 +110,8 @@ async def _run(*, demo: bool, once: bool) -> int:
                 if demo or services.database_url:
                     await seed(clients)
             seeded = demo or services.database_url is not None
-            addresses = Addresses(
-                f"http://127.0.0.1:{api_port}", telegram_url, managers_bearer(settings) if seeded else None
-            )
+            bearer = managers_bearer(settings) if seeded else None
+            addresses = Addresses(f"http://127.0.0.1:{api_port}", telegram_url, gemini_url, bearer)
             return await _play(addresses, settings, output, stopped, demo=demo, once=once)
 
 
@@ -145,8 +163,8 @@ async def _kept_running(children: list[Child], output: Output, services: tuple[S
 
 
 @asynccontextmanager
-async def _served(app: Starlette, port: int) -> AsyncIterator[str]:
-    """Serve the Telegram stand-in in this process."""
+async def _served(app: Starlette, port: int, close: Callable[[], None]) -> AsyncIterator[str]:
+    """Serve a stand-in in this process. `close` ends what waits in it: open polls would hold up the end."""
     server = uvicorn.Server(
         uvicorn.Config(app, port=_free(port), log_config=None, access_log=False, timeout_graceful_shutdown=1)
     )
@@ -157,7 +175,7 @@ async def _served(app: Starlette, port: int) -> AsyncIterator[str]:
             await asyncio.sleep(0.01)
         yield f"http://127.0.0.1:{server.config.port}"
     finally:
-        app.state.telegram.close()  # or open polls hold it up
+        close()
         server.should_exit = True
         await serving
 

@@ -1,4 +1,4 @@
-"""The whole system as it is run: embedded services, real processes, and a Telegram that keeps its limits."""
+"""The whole system as it is run: embedded services, real processes, a Telegram that keeps its limits, and a Gemini."""
 
 import asyncio
 import os
@@ -16,6 +16,8 @@ from sqlmodel import col, select
 
 from app.clients import Clients, open_clients
 from app.dev.embedded import Kafka, Postgres, Redis
+from app.dev.gemini import create_gemini
+from app.dev.gemini.state import Gemini
 from app.dev.service import free_port
 from app.dev.telegram import create_telegram
 from app.dev.telegram.chats import Chat
@@ -29,6 +31,8 @@ from tests.servers import serving, until
 
 TOKEN = "42:TEST-token"
 SECRET = "a secret for tests that is long enough"
+GEMINI_KEYS = {"AIza-one": "lunch", "AIza-two": "kitchen", "AQ.three": "kitchen"}
+GEMINI_LATENCY_S = 0.3
 FIRST_GROUP = -1_001_000_000_000
 OF_THE_EMBEDDED_BROKER = {
     "KAFKA_FETCH_MAX_WAIT_MS": "5",
@@ -44,6 +48,7 @@ class System:
     env: Mapping[str, str]
     clients: Clients
     telegram: Telegram
+    gemini: Gemini
     kafka: Kafka
     logs: Path
     processes: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
@@ -159,15 +164,18 @@ async def system(directory: Path, *, limits: bool = True, **env: str) -> AsyncIt
     """Start the services and the stand-in, in `directory`; the processes are for the caller to start."""
     database, cache, kafka = Postgres(directory, durable=False), Redis(directory, durable=False), Kafka(directory)
     telegram = create_telegram(token=TOKEN, limits=limits)
+    gemini = create_gemini(keys=GEMINI_KEYS, latency_s=GEMINI_LATENCY_S)
     await asyncio.gather(database.start(), cache.start(), kafka.start())
     try:
-        async with serving(telegram) as address:
+        async with serving(telegram) as address, serving(gemini) as gemini_address:
             settings = {
                 "DATABASE_URL": database.url,
                 "REDIS_URL": cache.url,
                 "KAFKA_BROKER_URL": kafka.url,
                 "TELEGRAM_BOT_TOKEN": TOKEN,
                 "TELEGRAM_API_URL": address,
+                "GEMINI_API_KEYS": ",".join(f"{project}:{key}" for key, project in GEMINI_KEYS.items()),
+                "GEMINI_API_URL": gemini_address,
                 "JWT_SECRET_KEY": SECRET,
                 "LOG_FORMAT": "console",
                 **OF_THE_EMBEDDED_BROKER,
@@ -175,11 +183,12 @@ async def system(directory: Path, *, limits: bool = True, **env: str) -> AsyncIt
             }
             async with open_clients(Settings.model_validate({k.lower(): v for k, v in settings.items()})) as clients:
                 await migrate(clients.engine)
-                running = System(settings, clients, telegram.state.telegram, kafka, directory)
+                running = System(settings, clients, telegram.state.telegram, gemini.state.gemini, kafka, directory)
                 try:
                     yield running
                 finally:
                     await running.stop()
                     telegram.state.telegram.close()
+                    gemini.state.gemini.close()
     finally:
         await asyncio.gather(database.stop(), cache.stop(), kafka.stop())

@@ -4,7 +4,8 @@ import aiohttp
 import pytest
 
 from app.clients import Clients
-from app.dev.demo import Addresses, Demo, StepFailed
+from app.dev.addresses import Addresses
+from app.dev.demo import Demo, StepFailed
 from app.dev.seed import seed
 from app.dev.telegram import create_telegram
 from app.main import create_app

@@ -59,6 +59,8 @@ async def test_the_demo_is_played(tmp_path: Path) -> None:
             status = await process.wait()
 
     story = [line.split("✓")[1].split("  ")[0].strip() for line in lines if "✓" in line]
+    # Where the clock has begun the run already, there is nothing to be seen of it any more.
+    story = [step for step in story if step != "The dashboard has seen them made"]
     assert (status, story) == (
         0,
         [
@@ -79,6 +81,13 @@ async def test_the_demo_is_played(tmp_path: Path) -> None:
             "The dashboard has seen it sent",
             "The kitchen presses «Received»",
             "The dashboard has seen that",
+            "A manager has recommendations made",
+            "They are made",
+            "The keys have had their share",
+            "There is a colleague who got one",
+            "They read it by GraphQL",
+            "They read the same by REST",
+            "They ask the bot",
         ],
     ), "\n".join(lines)
 
