@@ -1,8 +1,8 @@
 -- Grants one request to the key that is being used up, or to the next one that may be used.
--- KEYS: 1 requests of the day by scope, 2 rests by scope, 3 keys set aside, 4 the key in use, 5 the log of rotations
+-- KEYS: 1 requests of the day by scope, 2 rests by project, 3 keys set aside, 4 the key in use, 5 the log of rotations
 -- ARGV: 1 now in ms, 2 ms at which the day ends, 3 requests a day of a key and of a project, 4 rotations to keep,
 --       5 ms for which the day's requests are kept, then for each key its id and its project
--- Returns {'granted', id, requests of the key so far}, {'resting', ms at which to ask again, or -1 if all are set aside},
+-- Returns {'granted', id}, {'resting', ms at which to ask again, or -1 if all are set aside},
 -- or {'unknown'} if it has to be told first what was made today.
 local now, day_ends, limit = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 
@@ -19,9 +19,8 @@ local function refusal(id, project)
   if redis.call('HEXISTS', KEYS[3], id) == 1 then
     return 'set aside', -1
   end
-  local key_scope, project_scope = 'key:' .. id, 'project:' .. project
-  local rest = math.max(number(KEYS[2], key_scope), number(KEYS[2], project_scope))
-  if number(KEYS[1], key_scope) >= limit or number(KEYS[1], project_scope) >= limit then
+  local rest = number(KEYS[2], project)
+  if number(KEYS[1], 'key:' .. id) >= limit or number(KEYS[1], 'project:' .. project) >= limit then
     return 'used up', math.max(day_ends, rest)
   end
   if rest > now then
@@ -55,8 +54,9 @@ for step = 0, #ids - 1 do
       end
     end
     redis.call('HINCRBY', KEYS[1], 'project:' .. project, 1)
+    redis.call('HINCRBY', KEYS[1], 'key:' .. id, 1)
     redis.call('PEXPIRE', KEYS[1], tonumber(ARGV[5]))
-    return {'granted', id, redis.call('HINCRBY', KEYS[1], 'key:' .. id, 1)}
+    return {'granted', id}
   end
   if ready >= 0 and (again < 0 or ready < again) then
     again = ready

@@ -34,7 +34,7 @@ PACIFIC = ZoneInfo("America/Los_Angeles")
 USED = Gauge("lunch_bot_gemini_requests_used", "Requests of a key today, on Google's day.", ["key", "project"])
 LEFT = Gauge("lunch_bot_gemini_requests_left", "Requests that a key is still good for today.", ["key", "project"])
 ASIDE_NOW = Gauge("lunch_bot_gemini_key_set_aside", "1 if somebody has to look after a key.", ["key", "project"])
-"""As of the last time that this process has looked; workers look each minute."""
+"""As of the last time that this process has looked; workers look twice a minute."""
 
 ID_CHARACTERS = 8
 """Enough to tell the keys of a company apart, too little to find one."""
@@ -141,8 +141,6 @@ class Grant:
     """The right to make one request with a key; it is counted already."""
 
     key: ApiKey
-    day: dt.date
-    used: int
 
 
 class _State(NamedTuple):
@@ -222,13 +220,13 @@ class KeyPool:
                 case _:
                     key = self._by_id[rest[0].decode()]
                     if await self._ledger.note(day, key.scopes, self.limit):
-                        return Grant(key, day, rest[1])
+                        return Grant(key)
                     log.warning("gemini.counters_behind", key=key.id)
                     await self._put_back(day)
 
     async def went_well(self, grant: Grant) -> None:
         """Forget the key's last error, unless it is why the key rests."""
-        await self._tell(grant, "ok", scope=grant.key.scopes[0], until=self._clock())
+        await self._tell(grant, "ok", at=self._clock())
 
     async def failed(self, grant: Grant, problem: str) -> None:
         """Note an error for which the key is not to blame."""
@@ -237,14 +235,14 @@ class KeyPool:
     async def rest(self, grant: Grant, seconds: float, problem: str) -> None:
         """Let the key, and those that share its quota, rest for so long: too many requests within a minute."""
         until = self._clock() + dt.timedelta(seconds=seconds)
-        await self._tell(grant, "rest", problem, grant.key.scopes[0], until)
+        await self._tell(grant, "rest", problem, until)
 
     async def rest_until_reset(self, grant: Grant, problem: str) -> None:
         """Let the key, and those that share its quota, rest until Google's day ends: nothing is left of it."""
         now = self._clock()
         begin = end_of(day_of(now) - dt.timedelta(days=1))
         until = now + RESET_GRACE if now - begin < RESET_GRACE else end_of(day_of(now))
-        await self._tell(grant, "rest", problem, grant.key.scopes[0], until)
+        await self._tell(grant, "rest", problem, until)
 
     async def set_aside(self, grant: Grant, problem: str) -> None:
         """Do not use the key any more, until somebody brings it back."""
@@ -261,7 +259,7 @@ class KeyPool:
         async with self._redis.pipeline() as together:
             together.hdel(ASIDE, key_id)
             together.hdel(ERRORS, key_id)
-            together.hdel(RESTS, *self._by_id[key_id].scopes)
+            together.hdel(RESTS, self._by_id[key_id].project)
             await together.execute()
 
     async def usage(self) -> list[KeyUsage]:
@@ -288,7 +286,7 @@ class KeyPool:
         key = self.keys[position]
         name = key.id.encode()
         counts = [int(pool.used.get(scope.encode(), 0)) for scope in key.scopes]
-        rests_until = _instant(max(int(pool.rests.get(scope.encode(), 0)) for scope in key.scopes))
+        rests_until = _instant(int(pool.rests.get(key.project.encode(), 0)))
         left = max(0, self.limit - max(counts))
         reset = end_of(day_of(now))
         state, until = KeyState.READY, None
@@ -324,14 +322,11 @@ class KeyPool:
         counted = [str(part) for scope_and_number in requests.items() for part in scope_and_number]
         await self._restore(keys=[_used(day)], args=[_kept_ms(), *counted])
 
-    async def _tell(
-        self, grant: Grant, outcome: str, problem: str = "", scope: str = "", until: dt.datetime | None = None
-    ) -> None:
+    async def _tell(self, grant: Grant, outcome: str, problem: str = "", at: dt.datetime | None = None) -> None:
+        key = grant.key
         if outcome == "rest":
-            log.warning(
-                "gemini.key_rests", key=grant.key.id, project=grant.key.project, until=str(until), error=problem
-            )
-        args: list[str | int] = [grant.key.id, outcome, problem, scope, 0 if until is None else _ms(until)]
+            log.warning("gemini.key_rests", key=key.id, project=key.project, until=str(at), error=problem)
+        args: list[str | int] = [key.id, outcome, problem, key.project, 0 if at is None else _ms(at)]
         await self._report(keys=[RESTS, ASIDE, ERRORS], args=args)
 
 

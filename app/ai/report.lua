@@ -1,7 +1,7 @@
 -- Takes the outcome of a request: what it means for its key, or for all keys of its project.
--- KEYS: 1 rests by scope, 2 keys set aside, 3 last errors
--- ARGV: 1 the key's id, 2 'ok', 'failed', 'rest' or 'set aside', 3 the error, 4 the scope that rests, 5 ms until when;
---       for 'ok', 5 is now
+-- KEYS: 1 rests by project, 2 keys set aside, 3 last errors
+-- ARGV: 1 the key's id, 2 'ok', 'failed', 'rest' or 'set aside', 3 the error, 4 the key's project, 5 ms until when it
+--       rests; for 'ok', 5 is now
 local id, outcome, problem = ARGV[1], ARGV[2], ARGV[3]
 
 if outcome == 'ok' then

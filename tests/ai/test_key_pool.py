@@ -472,7 +472,7 @@ class Play:
     def __init__(self, clients: Clients, begin: datetime) -> None:
         self.pool = Pool(clients, keys("kitchen:a", "kitchen:b", "c", "d"), 3, Time(begin))
         self.model = Model(["kitchen", "kitchen", "c", "d"], 3, begin)
-        self.grant = Grant(self.pool.keys[0], day_of(begin), 1)
+        self.grant = Grant(self.pool.keys[0])
 
     @property
     def key(self) -> int:
