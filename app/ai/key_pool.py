@@ -14,7 +14,6 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
@@ -25,6 +24,7 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
 from app.log import get_log
+from app.lua import script
 
 log = get_log(__name__)
 
@@ -185,9 +185,9 @@ class KeyPool:
         self._ledger = ledger
         self._clock = clock
         self._by_id = {key.id: key for key in keys}
-        self._acquire: AsyncScript = redis.register_script(_script("acquire"))
-        self._report: AsyncScript = redis.register_script(_script("report"))
-        self._restore: AsyncScript = redis.register_script(_script("restore"))
+        self._acquire: AsyncScript = script(redis, __file__, "acquire")
+        self._report: AsyncScript = script(redis, __file__, "report")
+        self._restore: AsyncScript = script(redis, __file__, "restore")
 
     async def acquire(self) -> Grant:
         """Take a key for one request. It counts from now on, whether the request is made or not.
@@ -362,7 +362,3 @@ def _ms(instant: dt.datetime) -> int:
 
 def _instant(ms: int) -> dt.datetime:
     return dt.datetime.fromtimestamp(ms / 1000, dt.UTC)
-
-
-def _script(name: str) -> str:
-    return (Path(__file__).parent / f"{name}.lua").read_text(encoding="utf-8")

@@ -6,7 +6,6 @@ https://core.telegram.org/bots/faq#my-bot-is-hitting-limits-how-do-i-avoid-this
 import asyncio
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import override
 
 from aiogram import Bot
@@ -18,6 +17,7 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
 from app.log import get_log
+from app.lua import script
 from app.telegram.sender import NotNow
 
 log = get_log(__name__)
@@ -78,8 +78,8 @@ class Limiter:
     """
 
     def __init__(self, redis: Redis) -> None:
-        self._acquire: AsyncScript = redis.register_script(_script("limiter"))
-        self._pause: AsyncScript = redis.register_script(_script("pause"))
+        self._acquire: AsyncScript = script(redis, __file__, "limiter")
+        self._pause: AsyncScript = script(redis, __file__, "pause")
 
     async def acquire(self, chat_id: int, *, patience_s: float) -> Slot | Busy:
         """Ask for the next slot for a chat, if there is one within `patience_s` seconds."""
@@ -144,7 +144,3 @@ class Paced(BaseRequestMiddleware):
                 break
             await asyncio.sleep(answer.wait_s)
         raise NotNow(ANSWER_PATIENCE_S)
-
-
-def _script(name: str) -> str:
-    return (Path(__file__).parent / f"{name}.lua").read_text(encoding="utf-8")
