@@ -10,8 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
 from app.ai.prompts import Cafe as OfferingCafe
-from app.ai.stats import PERIOD_DAYS, OrderStats
-from app.models import Cafe, Language, MenuItem, Order, OrderStatus, User
+from app.ai.stats import OrderStats
+from app.models import Cafe, Language, MenuItem, Order, User
+from app.resolvers import statistics
 from app.resolvers.statistics import order_stats
 
 MENU_MAX_DISHES = 1000
@@ -65,8 +66,7 @@ async def _notes(session: AsyncSession, tgids: Collection[int], today: dt.date) 
         sa.select(col(Order.user_tgid).label("tgid"), col(Order.notes).label("note"), place.label("place"))
         .where(
             col(Order.user_tgid).in_(tgids),
-            col(Order.date).between(today - dt.timedelta(days=PERIOD_DAYS), today),
-            col(Order.status) != OrderStatus.CANCELLED,
+            statistics.counts(today),
             col(Order.notes) != "",
         )
         .group_by(col(Order.user_tgid), col(Order.notes))

@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
 from app.ai.recommendation import Recommendation
-from app.ai.stats import PERIOD_DAYS
-from app.models import ItemStatus, Order, OrderStatus, RecommendationItem, RecommendationRun, RunStatus, User
+from app.models import ItemStatus, Order, RecommendationItem, RecommendationRun, RunStatus, User
+from app.resolvers import statistics
 
 ORDERS_MIN = 5
 """Fewer orders within the last 30 days say nothing about how somebody eats."""
@@ -33,10 +33,7 @@ async def fill(session: AsyncSession, date: dt.date) -> None:
     )
     ordered = (
         sa.select(col(Order.user_tgid))
-        .where(
-            col(Order.date).between(date - dt.timedelta(days=PERIOD_DAYS), date),
-            col(Order.status) != OrderStatus.CANCELLED,
-        )
+        .where(statistics.counts(date))
         .group_by(col(Order.user_tgid))
         .having(sa.func.count() >= ORDERS_MIN)
     )

@@ -22,9 +22,21 @@ async def order_stats(session: AsyncSession, tgids: Collection[int], today: dt.d
 
     Returns the figures of each of these Telegram ids, also where nobody has it or nothing was ordered.
     """
-    period = {"since": today - dt.timedelta(days=PERIOD_DAYS), "until": today}
-    rows = await session.execute(_FIGURES, {"tgids": list(tgids), **period})
+    rows = await session.execute(_FIGURES, {"tgids": list(tgids), "since": _first_day(today), "until": today})
     return {tgid: _stats(*figures) for tgid, *figures in rows}
+
+
+def counts(today: dt.date) -> sa.ColumnElement[bool]:
+    """Say of an order that figures of people are made from it: it is of these days, and not cancelled."""
+    return _counts_between(_first_day(today), today)
+
+
+def _first_day(today: dt.date) -> dt.date:
+    return today - dt.timedelta(days=PERIOD_DAYS)
+
+
+def _counts_between(since: Any, until: Any) -> sa.ColumnElement[bool]:
+    return sa.and_(col(Order.date).between(since, until), col(Order.status) != OrderStatus.CANCELLED)
 
 
 def _stats(
@@ -95,8 +107,7 @@ def _orders(people: sa.FromClause) -> sa.FromClause:
         sa.select(sa.func.count().label("number"), sa.func.array_agg(col(Order.id)).label("ids"))
         .where(
             col(Order.user_tgid) == people.c.tgid,
-            col(Order.date).between(sa.bindparam("since", type_=sa.Date), sa.bindparam("until", type_=sa.Date)),
-            col(Order.status) != OrderStatus.CANCELLED,
+            _counts_between(sa.bindparam("since", type_=sa.Date), sa.bindparam("until", type_=sa.Date)),
         )
         .lateral("their_orders")
     )
