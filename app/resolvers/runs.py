@@ -72,11 +72,7 @@ async def recommendation_run(ctx: Context, date: dt.date) -> RecommendationRun:
 
     Raises BadInput, NotFound.
     """
-    async with ctx.clients.db() as session:
-        run = await session.get(RecommendationRun, checked_date("date", date))
-    if run is None:
-        raise NotFound("recommendation_run", date)
-    return run
+    return await stored(ctx.clients, checked_date("date", date))
 
 
 @allow(Role.MANAGER)
@@ -155,6 +151,18 @@ async def unfinished(clients: Clients) -> RecommendationRun | None:
     query = select(RecommendationRun).where(RecommendationRun.status != RunStatus.FINISHED)
     async with clients.db() as session:
         return await session.scalar(query.order_by(col(RecommendationRun.date).desc()).limit(1))
+
+
+async def stored(clients: Clients, date: dt.date) -> RecommendationRun:
+    """Return the run of a date.
+
+    Raises NotFound.
+    """
+    async with clients.db() as session:
+        run = await session.get(RecommendationRun, date)
+    if run is None:
+        raise NotFound("recommendation_run", date)
+    return run
 
 
 async def wake(clients: Clients, run: RecommendationRun) -> None:

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from app.ai.advisor import advise
 from app.ai.gemini import Gemini, KeyFailed, NotAnswered, Refused, Unfit
 from app.ai.key_pool import KeyPool, KeysResting, requests_left
-from app.ai.prompts import prompt
+from app.ai.prompts import Cafe, prompt
 from app.ai.recommendation import Recommendation
 from app.clients import Clients
 from app.errors import BadInput, ServiceUnavailable
@@ -20,7 +20,7 @@ from app.log import get_log
 from app.models import PauseReason, RecommendationRun, RunStatus
 from app.resolvers import run_items, runs, users
 from app.resolvers.gemini_keys import key_pool
-from app.resolvers.prompt_data import diners, offered
+from app.resolvers.prompt_data import Diner, diners, offered
 from app.resolvers.recommendations import keep, today
 from app.resolvers.run_items import AT_ONCE, REFUSALS_MAX
 from app.resolvers.runs import NO_KEYS
@@ -106,8 +106,7 @@ async def recommend_all(
                 show(run, requests_left(await pool.usage()))
                 await asyncio.sleep(SHOWN_EACH_S)
                 await runs.ensure(clients, _now())
-                async with clients.db() as session:
-                    run = await runs.take_stock(session, run.date, _now())
+                run = await runs.stored(clients, run.date)
         finally:
             is_over.set()
     show(run, requests_left(await pool.usage()))
@@ -153,9 +152,15 @@ async def recommend_one(clients: Clients, gemini: Gemini, tgid: int) -> Recommen
         raise BadInput("tgid", f"{person.name} is switched off")
     if not diner.stats.orders_count:
         raise BadInput("tgid", f"{person.name} has ordered nothing within the last 30 days")
+    made = await _make(gemini, key_pool(clients), menu, diner, STINT_S)
+    await _done(clients, date, tgid, made)
+    return made
+
+
+async def _make(gemini: Gemini, pool: KeyPool, menu: Sequence[Cafe], diner: Diner, within_s: float) -> Recommendation:
     question = prompt(menu, diner.stats, diner.notes, diner.language)
-    advice = await advise(gemini, key_pool(clients), question, STINT_S)
-    return await _done(clients, date, tgid, Recommendation.of(advice, diner.stats, _now()))
+    advice = await advise(gemini, pool, question, within_s)
+    return Recommendation.of(advice, diner.stats, _now())
 
 
 async def _work_on(
@@ -172,35 +177,31 @@ async def _work_on(
         if diner is None:
             await _not_done(clients, date, tgid, "is switched off", AT_ONCE)
             continue
-        question = prompt(menu, diner.stats, diner.notes, diner.language)
         try:
-            advice = await advise(gemini, pool, question, ends - time.monotonic())
+            made = await _make(gemini, pool, menu, diner, ends - time.monotonic())
         except (Unfit, Refused) as error:
             log.warning("recommendation.missed", tgid=tgid, kind=type(error).__name__, error=str(error))
             await _not_done(clients, date, tgid, str(error), REFUSALS_MAX if isinstance(error, Refused) else AT_ONCE)
             misses += 1
             if misses == MISSES_MAX:
-                async with clients.db() as session:
-                    await runs.pause(session, date, PauseReason.GEMINI_AWAY, _now())
+                await _pause(clients, date, PauseReason.GEMINI_AWAY)
                 return 0
         except KeysResting as resting:
             reason = PauseReason.KEYS_RESTING if resting.until else PauseReason.KEYS_SET_ASIDE
-            async with clients.db() as session:
-                await runs.pause(session, date, reason, _now(), resting.until)
+            await _pause(clients, date, reason, resting.until)
             return 0
         except (KeyFailed, NotAnswered) as error:
             log.warning("gemini.away", error=str(error), kind=type(error).__name__)
             await _not_done(clients, date, tgid, str(error), None)
-            async with clients.db() as session:
-                await runs.pause(session, date, PauseReason.GEMINI_AWAY, _now())
+            await _pause(clients, date, PauseReason.GEMINI_AWAY)
             return 0
         else:
             misses = 0
-            await _done(clients, date, tgid, Recommendation.of(advice, diner.stats, _now()))
+            await _done(clients, date, tgid, made)
     return misses
 
 
-async def _done(clients: Clients, date: dt.date, tgid: int, recommendation: Recommendation) -> Recommendation:
+async def _done(clients: Clients, date: dt.date, tgid: int, recommendation: Recommendation) -> None:
     """Keep a recommendation: it has cost a request. One that Redis does not take now comes there with the next refill."""
     async with clients.db() as session:
         await run_items.done(session, date, tgid, recommendation)
@@ -208,12 +209,16 @@ async def _done(clients: Clients, date: dt.date, tgid: int, recommendation: Reco
         await keep(clients, [(tgid, recommendation)], _now())
     except (RedisError, OSError) as error:
         log.warning("recommendation.not_cached", tgid=tgid, error=repr(error))
-    return recommendation
 
 
 async def _not_done(clients: Clients, date: dt.date, tgid: int, problem: str, fails_after: int | None) -> None:
     async with clients.db() as session:
         await run_items.not_done(session, date, tgid, problem, fails_after)
+
+
+async def _pause(clients: Clients, date: dt.date, reason: PauseReason, until: dt.datetime | None = None) -> None:
+    async with clients.db() as session:
+        await runs.pause(session, date, reason, _now(), until)
 
 
 def _now() -> dt.datetime:
