@@ -4,11 +4,13 @@ import re
 from datetime import time, timedelta
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 import pytimeparse
 from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl, SecretStr, TypeAdapter, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.zones import is_zone
 
 JWT_SECRET_MIN_CHARACTERS = 32
 """HS256 wants a key at least as long as its hash, 256 bits (RFC 7518, section 3.2)."""
@@ -86,8 +88,7 @@ def _keys(values: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
 
 
 def _zone(value: object) -> object:
-    """The directories of the IANA database are no zones."""
-    if isinstance(value, str) and value not in available_timezones():
+    if isinstance(value, str) and not is_zone(value):
         raise ValueError(f"{value} is no time zone of the IANA database, such as Europe/Berlin")
     return value
 

@@ -3,13 +3,12 @@
 import datetime as dt
 from collections.abc import Mapping
 from decimal import Decimal
-from functools import cache
 from typing import Any
-from zoneinfo import available_timezones
 
 from app.errors import BadInput
 from app.models.menus import PRICE_MAX
 from app.models.tables import NAME_MAX_CHARACTERS
+from app.zones import is_zone
 
 DESCRIPTION_MAX_CHARACTERS = 1000
 
@@ -62,7 +61,7 @@ def checked_date(field: str, value: dt.date) -> dt.date:
 
 def checked_timezone(field: str, value: str) -> str:
     """Raises BadInput if it is no name of the IANA database."""
-    if value not in _timezones():
+    if not is_zone(value):
         raise BadInput(field, "is no time zone of the IANA database, such as Europe/Berlin")
     return value
 
@@ -72,9 +71,3 @@ def without_nulls(changes: Mapping[str, Any]) -> None:
     for field, value in changes.items():
         if value is None:
             raise BadInput(field, "must not be null")
-
-
-@cache
-def _timezones() -> set[str]:
-    """Reads a directory tree: once is enough. `localtime` is whatever this machine has."""
-    return available_timezones() - {"localtime"}
