@@ -1,29 +1,16 @@
 """The control API: what people and tests use to see what has come, and to make it fail. Bad input gets a JSON 400."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from datetime import date
+from functools import partial
 
-from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
+from app.dev.control import control_route
 from app.dev.gemini.errors import Json, JsonResponse
 from app.dev.gemini.faults import Fault
 from app.dev.gemini.state import Gemini, Usage
-
-type Endpoint = Callable[[Request, Gemini], Awaitable[Response]]
-
-
-def _route(path: str, endpoint: Endpoint, *methods: str) -> Route:
-    async def guarded(request: Request) -> Response:
-        try:
-            return await endpoint(request, request.app.state.gemini)
-        except ValidationError as error:
-            complaints = [f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}" for item in error.errors()]
-            return JsonResponse({"error": "; ".join(complaints)}, status_code=400)
-
-    return Route(path, guarded, methods=list(methods))
 
 
 async def list_requests(_: Request, gemini: Gemini) -> Response:
@@ -83,6 +70,8 @@ def _usages(whose: str, usages: Mapping[tuple[date, str], Usage]) -> list[Json]:
 def _counts(counted: Mapping[int, int]) -> dict[str, int]:
     return {str(status): count for status, count in sorted(counted.items())}
 
+
+_route = partial(control_route, state="gemini", answer=JsonResponse)
 
 CONTROL_ROUTES = [
     _route("/requests", list_requests, "GET"),

@@ -1,14 +1,14 @@
 """The control API: what people and tests use to play the other side. Bad input is told in a JSON 400."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
+from functools import partial
 
 import orjson
-from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Route
 
+from app.dev.control import control_route
 from app.dev.telegram.calls import whole_number
 from app.dev.telegram.chats import Chat, Person, type_of
 from app.dev.telegram.dispatch import JsonResponse
@@ -29,23 +29,6 @@ from app.dev.telegram.state import Telegram
 
 KEEP_ALIVE_S = 15
 """How often an idle event stream says that it is alive; proxies cut silent ones after 30 to 60 s."""
-
-type Endpoint = Callable[[Request, Telegram], Awaitable[Response]]
-
-
-def _route(path: str, endpoint: Endpoint, *methods: str) -> Route:
-    """A route whose ValueErrors (Pydantic's are some) become JSON 400s."""
-
-    async def guarded(request: Request) -> Response:
-        try:
-            return await endpoint(request, request.app.state.telegram)
-        except ValidationError as error:
-            complaints = [f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}" for item in error.errors()]
-            return JsonResponse({"error": "; ".join(complaints)}, status_code=400)
-        except ValueError as error:
-            return JsonResponse({"error": str(error)}, status_code=400)
-
-    return Route(path, guarded, methods=list(methods))
 
 
 async def show_bot(_: Request, telegram: Telegram) -> Response:
@@ -197,6 +180,8 @@ def _person_for(chat: Chat, sender: Sender | None) -> Person:
         raise ValueError(complaint)
     return sender.person()
 
+
+_route = partial(control_route, state="telegram", answer=JsonResponse)
 
 CONTROL_ROUTES = [
     _route("/bot", show_bot, "GET"),
