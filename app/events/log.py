@@ -56,6 +56,18 @@ outbox = OutboxBroker(outbox_table=Outbox, logger=None)
 """Writes rows on the caller's session. It has no engine, so no connection and no state."""
 
 
+def outbox_broker(clients: Clients, graceful_timeout_s: float) -> OutboxBroker:
+    """Make a broker for subscribers to the outbox. When it is stopped, it waits so long for what is in hand."""
+    return OutboxBroker(
+        clients.engine,
+        outbox_table=Outbox,
+        dlq_table=DeadLetter,
+        apply_types=False,
+        logger=library_log,
+        graceful_timeout=graceful_timeout_s,
+    )
+
+
 async def record(session: AsyncSession, event: Event) -> None:
     """Tell everybody about `event`, if and when the caller's transaction is committed."""
     attributes = headers(str(uuid4()), event, datetime.now(UTC))
@@ -98,14 +110,7 @@ async def relay(clients: Clients) -> None:
 
 
 def _relay_broker(clients: Clients) -> OutboxBroker:
-    broker = OutboxBroker(
-        clients.engine,
-        outbox_table=Outbox,
-        dlq_table=DeadLetter,
-        apply_types=False,
-        logger=library_log,
-        graceful_timeout=5,
-    )
+    broker = outbox_broker(clients, graceful_timeout_s=5)
 
     @broker.subscriber(
         KAFKA_QUEUE,

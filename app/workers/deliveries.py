@@ -12,10 +12,10 @@ from faststream_outbox import ExponentialRetry, OutboxBroker, OutboxMessage, Ret
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.clients import Clients
-from app.events.log import library_log, record, whole_message
+from app.events.log import outbox_broker, record, whole_message
 from app.events.messages import NotificationFailed, NotificationSent
 from app.log import get_log, without_bot_tokens
-from app.models import DeadLetter, Notification, Outbox
+from app.models import Notification
 from app.models.notifications import OF_ORDERS, TO_ACKNOWLEDGE, TO_MANAGERS
 from app.resolvers import links, notifications
 from app.resolvers.notifications import CORRECTION_QUEUE, DELIVERY_QUEUE
@@ -139,14 +139,7 @@ class Backoff(RetryStrategyProto):
 
 def delivery_broker(clients: Clients, bot: Bot) -> OutboxBroker:
     """Make the subscribers that send what is queued, and write corrections. Any number of processes may run them."""
-    broker = OutboxBroker(
-        clients.engine,
-        outbox_table=Outbox,
-        dlq_table=DeadLetter,
-        apply_types=False,
-        logger=library_log,
-        graceful_timeout=CALL_TIMEOUT_S + 5,
-    )
+    broker = outbox_broker(clients, graceful_timeout_s=CALL_TIMEOUT_S + 5)
     turns = Turns(Limiter(clients.redis))
     backoff = Backoff(ExponentialRetry(initial_delay_seconds=1, max_delay_seconds=RETRY_MAX_S, jitter_factor=0.5))
 
