@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.exc import DBAPIError
 
 from app.errors import LunchbotError
-from app.settings import Duration, Settings, SettingsError
+from app.settings import DEFAULT_PORTS, Duration, Settings, SettingsError
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -42,7 +42,6 @@ LIVELY_PER_S = 10.0
 TABLE_CHARACTERS = 200
 """How wide a table may be that goes into a file or a pipe."""
 
-DEFAULT_PORTS = {"api": 8000, "events": 8001, "worker": 8002, "bot": 8003}
 
 cli = typer.Typer(
     name="lunch-bot",

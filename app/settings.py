@@ -16,6 +16,10 @@ JWT_SECRET_MIN_CHARACTERS = 32
 """HS256 wants a key at least as long as its hash, 256 bits (RFC 7518, section 3.2)."""
 
 
+DEFAULT_PORTS = {"api": 8000, "events": 8001, "worker": 8002, "bot": 8003}
+"""Each process's own, where PORT says no other."""
+
+
 class SettingsError(Exception):
     """The environment does not describe a system that can start: one line for each wrong value."""
 

@@ -26,11 +26,10 @@ from app.dev.service import Service, free_port
 from app.dev.supervisor import COLOURS, Child, Output, keep_service
 from app.dev.telegram import create_telegram
 from app.migrate import migrate
-from app.settings import Settings, SettingsError
+from app.settings import DEFAULT_PORTS, Settings, SettingsError
 
 DIRECTORY = Path(".lunch-bot")
 
-PROCESSES = {"api": 8000, "events": 8001, "worker": 8002, "bot": 8003}
 MAX_PORT = 65_535
 INTERRUPTED_STATUS = 130
 """What shells say for a program that Ctrl-C ended before it was done."""
@@ -101,7 +100,7 @@ async def _run(*, demo: bool, once: bool) -> int:
         output = Output(held=demo)
         children = [
             Child(name, env | {"PORT": str(port if name == "api" else _free(port, but=api_port))}, colour, output)
-            for (name, port), colour in zip((PROCESSES | {"api": api_port}).items(), COLOURS, strict=False)
+            for (name, port), colour in zip((DEFAULT_PORTS | {"api": api_port}).items(), COLOURS, strict=False)
         ]
         async with _kept_running(children, output, services.services):
             # The processes are still importing; one that is quicker than this tries again.
@@ -210,7 +209,7 @@ def _settings(env: Mapping[str, str]) -> Settings:
 
 
 def _own_port(given: Mapping[str, str]) -> int:
-    text = given.get("PORT", str(PROCESSES["api"]))
+    text = given.get("PORT", str(DEFAULT_PORTS["api"]))
     if not text.isdecimal() or not 1 <= int(text) <= MAX_PORT:
         raise SettingsError(f"PORT: {text} is not a port")
     if not _is_free(int(text)):
