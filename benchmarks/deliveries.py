@@ -136,7 +136,7 @@ async def faults(running: System) -> str:
     kitchens = await running.add_kitchens(len(FailureKind), date, deadline)
     for kind, kitchen in zip(FailureKind, kitchens, strict=True):
         retry_after = 3 if kind is FailureKind.RATE_LIMIT else None
-        running.telegram.failures.order(
+        running.telegram.failures.add(
             Failure(method="sendMessage", chat_id=kitchen.chat_id, kind=kind, retry_after=retry_after)
         )
     began = time.monotonic()

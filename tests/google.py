@@ -26,7 +26,7 @@ class Google:
 
     def fails(self, kind: FaultKind, times: int | None = 1, **fields: object) -> None:
         """Have the next requests fail."""
-        self.stand_in.faults.order(Fault.model_validate({"kind": kind, "times": times, **fields}))
+        self.stand_in.faults.add(Fault.model_validate({"kind": kind, "times": times, **fields}))
 
     @property
     def requests(self) -> int:

@@ -381,7 +381,7 @@ async def test_recommendations_are_made_once(
 async def test_what_has_failed_is_told(running: RunningProgram, clients: Clients, google: Google, lunch: Lunch) -> None:
     """Of one whose answer does not fit the old recommendation stays."""
     await add_diners(clients, lunch, 1)
-    google.fails(FaultKind.UNFIT, times=2)
+    google.fails(FaultKind.INVALID_ANSWER, times=2)
 
     ended = await running("recommend")
 

@@ -149,7 +149,7 @@ async def test_an_answer_that_does_not_fit_once(gemini: Gemini, google: Google, 
 
 async def test_an_answer_that_does_not_fit_twice(gemini: Gemini, google: Google, pool: KeyPool) -> None:
     """Then it is left."""
-    google.fails(FaultKind.UNFIT, times=None)
+    google.fails(FaultKind.INVALID_ANSWER, times=None)
 
     with pytest.raises(Unfit):
         await advise(gemini, pool, QUESTION, LONG_S)
@@ -170,7 +170,7 @@ async def test_keys_that_fail_again_and_again(gemini: Gemini, google: Google, po
 async def test_each_attempt_is_counted(gemini: Gemini, google: Google, pool: KeyPool) -> None:
     """What Google has seen, we have counted."""
     google.fails(FaultKind.DROP)
-    google.fails(FaultKind.UNFIT)
+    google.fails(FaultKind.INVALID_ANSWER)
 
     await advise(gemini, pool, QUESTION, LONG_S)
 

@@ -67,7 +67,7 @@ MEANINGS = [
     (FaultKind.BAD_JSON, Away),
     (FaultKind.MAX_TOKENS, Unfit),
     (FaultKind.SAFETY, Unfit),
-    (FaultKind.UNFIT, Unfit),
+    (FaultKind.INVALID_ANSWER, Unfit),
     (FaultKind.EMPTY, Unfit),
 ]
 
@@ -173,7 +173,7 @@ async def test_an_error_does_not_name_the_key(gemini: Gemini, google: Google, qu
 )
 async def test_an_answer_that_does_not_fit(gemini: Gemini, google: Google, question: Prompt, text: str) -> None:
     """One sentence, one to three tips, at most 300 characters each, plain text: nothing else is a recommendation."""
-    google.fails(FaultKind.UNFIT, text=text)
+    google.fails(FaultKind.INVALID_ANSWER, text=text)
 
     with pytest.raises(Unfit):
         await gemini.ask(KEY, question)
@@ -189,6 +189,6 @@ async def test_an_answer_that_does_not_fit(gemini: Gemini, google: Google, quest
 )
 async def test_an_answer_that_fits(gemini: Gemini, google: Google, question: Prompt, summary: str) -> None:
     """Abbreviations, figures and other punctuation make no second sentence."""
-    google.fails(FaultKind.UNFIT, text=f'{{"summary": "{summary}", "tips": ["Try the salad."]}}')
+    google.fails(FaultKind.INVALID_ANSWER, text=f'{{"summary": "{summary}", "tips": ["Try the salad."]}}')
 
     assert (await gemini.ask(KEY, question)).summary == summary.strip()

@@ -24,7 +24,7 @@ from app.ai.prompts import SUMMARY_MAX_CHARACTERS, TIP_MAX_CHARACTERS, TIPS_MAX,
 from app.ai.stats import CategoryShares, FavoriteDish, OrderStats
 from app.dev.gemini import create_gemini
 from app.dev.gemini.faults import Fault, FaultKind
-from app.dev.gemini.state import CHARACTERS_KEPT, REQUESTS_KEPT, Gemini, SeenRequest
+from app.dev.gemini.state import MAX_RECORDED_CHARACTERS, MAX_RECORDED_REQUESTS, Gemini, RecordedRequest
 from tests.servers import serving, until
 
 MODEL = "gemini-3.5-flash-lite"
@@ -103,7 +103,7 @@ class World:
         return refusal.value
 
     def fail(self, kind: FaultKind, **details: Any) -> None:
-        self.state.faults.order(Fault(kind=kind, **details))
+        self.state.faults.add(Fault(kind=kind, **details))
 
 
 @pytest.fixture(scope="module")
@@ -453,7 +453,7 @@ async def test_no_candidates(world: World) -> None:
 
 async def test_unfit_answer(world: World) -> None:
     """An answer that does not fit has too long a summary and no tips."""
-    world.fail(FaultKind.UNFIT)
+    world.fail(FaultKind.INVALID_ANSWER)
 
     answer = json.loads((await world.ask(response_mime_type="application/json")).text or "")
 
@@ -462,7 +462,7 @@ async def test_unfit_answer(world: World) -> None:
 
 async def test_unfit_answer_can_be_chosen(world: World) -> None:
     """The order may say what the model says."""
-    world.fail(FaultKind.UNFIT, text='{"summary": 7}')
+    world.fail(FaultKind.INVALID_ANSWER, text='{"summary": 7}')
 
     assert (await world.ask()).text == '{"summary": 7}'
 
@@ -645,16 +645,16 @@ async def test_requests_are_remembered(world: World) -> None:
     await world.ask("What is for lunch?", key="key-3", system_instruction="Be brief.")
 
     assert list(world.state.requests) == [
-        SeenRequest("key-3", MODEL, "Be brief.", "What is for lunch?", world.clock.now)
+        RecordedRequest("key-3", MODEL, "Be brief.", "What is for lunch?", world.clock.now)
     ]
 
 
-@pytest.mark.parametrize(("text", "kept"), [("x", REQUESTS_KEPT), ("x" * (CHARACTERS_KEPT // 4), 4)])
+@pytest.mark.parametrize(("text", "kept"), [("x", MAX_RECORDED_REQUESTS), ("x" * (MAX_RECORDED_CHARACTERS // 4), 4)])
 def test_memory_has_an_end(text: str, kept: int) -> None:
     """Only the latest requests are kept, and fewer of them when they are long."""
     gemini: Gemini = create_gemini().state.gemini
     for _ in range(kept + 2):
-        gemini.remember(SeenRequest("key", MODEL, "", text, Clock().now))
+        gemini.record_request(RecordedRequest("key", MODEL, "", text, Clock().now))
 
     assert len(gemini.requests) == kept
 

@@ -39,7 +39,7 @@ class World:
     def fail(self, kind: FailureKind, *, method: str = "sendMessage", times: int | None = 1, after: int = 1) -> None:
         """Let the next calls fail; `after` is Telegram's `retry_after`, in seconds."""
         retry_after = after if kind is FailureKind.RATE_LIMIT else None
-        self.state.failures.order(Failure(method=method, kind=kind, times=times, retry_after=retry_after))
+        self.state.failures.add(Failure(method=method, kind=kind, times=times, retry_after=retry_after))
 
     @contextmanager
     def dropping_calls_that_hang(self) -> Iterator[None]:

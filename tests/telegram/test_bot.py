@@ -1108,7 +1108,7 @@ async def test_an_answer_that_fails_does_not_end_the_bot(bot: World, group: Chat
     """The message behind one that could not be answered is answered."""
     bot.fail(FailureKind.BLOCKED, times=2)
     bot.say(group, "/help")
-    await until(lambda: not bot.state.failures.listed())
+    await until(lambda: not bot.state.failures.pending())
 
     assert await answer(bot, group, "/status") == texts.status_none("en")
 
@@ -1138,7 +1138,7 @@ async def test_a_message_is_confirmed_once_it_is_answered(bot: World, person: Ch
     """Until the bot has answered Telegram keeps a message, so that a bot that dies meanwhile gets it again."""
     bot.fail(FailureKind.HANG)
     bot.say(person, "/help")
-    await until(lambda: not bot.state.failures.listed())
+    await until(lambda: not bot.state.failures.pending())
     kept = len(bot.state.updates)
 
     with bot.dropping_calls_that_hang():

@@ -69,7 +69,7 @@ async def test_a_call_that_hangs_has_no_known_outcome(world: World) -> None:
     chat = world.group()
     world.fail(FailureKind.HANG)
     sending = asyncio.create_task(send(world.bot, chat.id, TEXT))
-    await until(lambda: not world.state.failures.listed())
+    await until(lambda: not world.state.failures.pending())
 
     with world.dropping_calls_that_hang(), pytest.raises(OutcomeUnknown):
         await sending
@@ -100,7 +100,7 @@ async def test_telegrams_wait_is_told(world: World) -> None:
 async def test_a_wait_that_is_not_told_is_assumed(world: World) -> None:
     """A 429 without `retry_after` is one too."""
     chat = world.group()
-    world.state.failures.order(Failure(kind=FailureKind.RATE_LIMIT))
+    world.state.failures.add(Failure(kind=FailureKind.RATE_LIMIT))
 
     with pytest.raises(NotNow) as refused:
         await send(world.bot, chat.id, TEXT)
@@ -112,7 +112,7 @@ async def test_where_a_group_has_moved_is_told(world: World) -> None:
     """A group that became a supergroup names its new id."""
     chat = world.group()
     new_id = world.state.free_id("supergroup")
-    world.state.failures.order(Failure(kind=FailureKind.MIGRATE, migrate_to_chat_id=new_id))
+    world.state.failures.add(Failure(kind=FailureKind.MIGRATE, migrate_to_chat_id=new_id))
 
     with pytest.raises(ChatMoved) as moved:
         await send(world.bot, chat.id, TEXT)

@@ -179,7 +179,7 @@ async def handling(
     """An update that is being handled during the block: its answer hangs, and fails after the block."""
     world.fail(FailureKind.HANG)
     task = asyncio.create_task(bring(api, content))
-    await until(lambda: not world.state.failures.listed())
+    await until(lambda: not world.state.failures.pending())
     yield task
     with world.dropping_calls_that_hang():
         await task

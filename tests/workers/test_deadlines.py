@@ -461,7 +461,7 @@ async def test_a_day_that_is_closed_already_is_not_looked_after(
 async def test_a_group_that_has_moved_is_followed(clients: Clients, world: World) -> None:
     """A group that has become a supergroup is found before the deadline, and its cafe goes with it."""
     new_id = world.state.free_id("supergroup")
-    world.state.failures.order(Failure(method="getChat", kind=FailureKind.MIGRATE, migrate_to_chat_id=new_id))
+    world.state.failures.add(Failure(method="getChat", kind=FailureKind.MIGRATE, migrate_to_chat_id=new_id))
     group = world.state.add_chat(Chat(world.state.free_id("group"), "group", "Kitchen"))
     cafe = await add_kitchen(clients, group)
 
@@ -476,7 +476,7 @@ async def test_one_chat_does_not_keep_others_from_being_looked_after(clients: Cl
     chats = [world.group() for _ in range(7)]
     kitchens = [await add_kitchen(clients, chat, f"Cafe {index}") for index, chat in enumerate(chats)]
     chats[1].membership = "left"
-    world.state.failures.order(Failure(method="getChat", chat_id=chats[2].id, kind=FailureKind.DROP_BEFORE))
+    world.state.failures.add(Failure(method="getChat", chat_id=chats[2].id, kind=FailureKind.DROP_BEFORE))
 
     await check_chats(clients, world.bot, CLOSING - HOUR)
 

@@ -338,7 +338,7 @@ async def test_what_may_pass_is_tried_again(clients: Clients, cafe: Cafe, world:
     ):
         chat_id = world.group().id
         retry_after = 1 if kind is FailureKind.RATE_LIMIT else None
-        world.state.failures.order(Failure(chat_id=chat_id, kind=kind, retry_after=retry_after))
+        world.state.failures.add(Failure(chat_id=chat_id, kind=kind, retry_after=retry_after))
         told[kind] = await tell(clients, cafe, chat_id)
 
     sent = {kind: await until_status(clients, id_, NotificationStatus.SENT) for kind, id_ in told.items()}
@@ -436,7 +436,7 @@ async def test_sending_is_written_down_before_the_call(clients: Clients, cafe: C
     told = await tell(clients, cafe, chat.id)
 
     hanging = await until_it_is(clients, told, lambda found: found.status is not NotificationStatus.QUEUED)
-    await until(lambda: not world.state.failures.listed())
+    await until(lambda: not world.state.failures.pending())
     with world.dropping_calls_that_hang():
         await until_put_off(clients)
 
@@ -494,7 +494,7 @@ async def test_what_else_waits_for_a_group_that_has_moved_follows_it(
     async with clients.db() as session:
         request = LinkRequest(cafe_id=other.id, tg_chat_id=group.id, created_at=datetime.now(UTC))
         session.add(request)
-    world.state.failures.order(Failure(chat_id=group.id, kind=FailureKind.MIGRATE, times=None))
+    world.state.failures.add(Failure(chat_id=group.id, kind=FailureKind.MIGRATE, times=None))
     first, second = await tell_orders(clients, kitchen), await tell(clients, kitchen, group.id, "cake")
 
     sent = [await until_status(clients, told, NotificationStatus.SENT) for told in (first, second)]
@@ -563,7 +563,7 @@ async def test_managers_are_told_of_orders_that_are_given_up(
     clients: Clients, kitchen: Cafe, world: World, chat: Chat
 ) -> None:
     """While there is time to telephone, managers hear that a kitchen has not got its orders, and why."""
-    world.state.failures.order(Failure(chat_id=chat.id, kind=FailureKind.SERVER_ERROR, times=None))
+    world.state.failures.add(Failure(chat_id=chat.id, kind=FailureKind.SERVER_ERROR, times=None))
 
     told = await tell_orders(clients, kitchen)
     await after(clients, told, GIVE_UP_AFTER + A_LITTLE)

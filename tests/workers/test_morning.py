@@ -216,7 +216,7 @@ async def test_who_is_switched_off_is_told_nothing(clients: Clients, world: Worl
 async def test_who_cannot_be_told_does_not_stop_the_others(clients: Clients, world: World, kind: FailureKind) -> None:
     """One who has blocked the bot, or whose call breaks off, is left out; they are not tried again."""
     chats = [world.person() for _ in range(3)]
-    world.state.failures.order(Failure(method="sendMessage", chat_id=chats[0].id, kind=kind))
+    world.state.failures.add(Failure(method="sendMessage", chat_id=chats[0].id, kind=kind))
     await add_recommended(clients, *chats)
 
     told = [await tell(clients, world) for _ in range(2)]
@@ -242,7 +242,7 @@ async def test_who_has_to_wait_is_told_later(clients: Clients, world: World) -> 
 async def test_who_has_to_wait_does_not_stop_the_others(clients: Clients, world: World) -> None:
     """Nor does it keep the worker busy until then."""
     chats = [world.person() for _ in range(3)]
-    world.state.failures.order(
+    world.state.failures.add(
         Failure(method="sendMessage", chat_id=chats[0].id, kind=FailureKind.RATE_LIMIT, retry_after=60)
     )
     await add_recommended(clients, *chats)

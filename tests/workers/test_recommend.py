@@ -218,7 +218,7 @@ async def test_one_whom_gemini_refuses_stops_nobody(
     assert (finished.status, finished.done + finished.failed) == (RunStatus.FINISHED, 3)
 
 
-@pytest.mark.parametrize("kind", [FaultKind.BAD_REQUEST, FaultKind.UNFIT])
+@pytest.mark.parametrize("kind", [FaultKind.BAD_REQUEST, FaultKind.INVALID_ANSWER])
 async def test_when_it_is_not_about_people_the_run_pauses(
     keyed: Clients, gemini: Gemini, google: Google, lunch: Lunch, kind: FaultKind
 ) -> None:
@@ -271,7 +271,7 @@ async def test_an_answer_that_does_not_fit_is_left_out(
     """It is asked for twice, counted, and the others go on. The old recommendation stays."""
     await add_diners(keyed, lunch, 2)
     await keyed.redis.set(f"recommendations:user:{ONE}", b'{"summary": "of yesterday"}')
-    google.fails(FaultKind.UNFIT, times=2)
+    google.fails(FaultKind.INVALID_ANSWER, times=2)
     run = await start(keyed)
 
     await work(keyed, gemini, run.date)

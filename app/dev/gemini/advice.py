@@ -1,6 +1,6 @@
-"""What the stand-in says in place of the model: advice that follows from the figures, the same for the same person.
+"""Writes advice in place of the model. It depends only on the figures in the prompt.
 
-It reads the prompt as `app.ai.prompts` writes it. A prompt of another kind gets advice that fits everybody.
+`app.ai.prompts` defines the format of the prompt. A prompt in another format gets general advice.
 """
 
 import zlib
@@ -14,26 +14,26 @@ from pydantic import BaseModel, ValidationError
 from app.ai.prompts import LANGUAGES, TIPS_MAX
 from app.ai.stats import PERIOD_DAYS, FavoriteDish, OrderStats
 
-NAME_CHARACTERS = 60
-"""Three names and the longest sentence around them stay within the 300 characters of a tip or a summary."""
+MAX_NAME_CHARACTERS = 60
+"""With three such names, the longest sentence stays within the 300 characters of a tip or a summary."""
 
 MARKUP = frozenset("<>*_`#[]")
 SENTENCE_ENDS = frozenset(".!?…")
-"""A summary is one sentence: names that would end it are not in it."""
+"""A summary is one sentence, so it contains no names with these characters."""
 
-MUCH = 0.5
-LITTLE = 0.15
-MANY_EXTRAS = 0.3
-LITTLE_VARIETY = 0.4
-FAVORITE_IS_HABIT = 1 / 3
-"""From which share on something is worth a tip."""
+HIGH_SHARE = 0.5
+LOW_SHARE = 0.15
+HIGH_EXTRAS_SHARE = 0.3
+LOW_VARIETY_SHARE = 0.4
+HABIT_SHARE = 1 / 3
+"""Shares above or below which a tip is given."""
 
 _MEAL = ("soup", "salad", "main")
 
 
 @dataclass(frozen=True)
 class Advice:
-    """What the model says."""
+    """The answer of the model."""
 
     summary: str
     tips: list[str]
@@ -41,7 +41,7 @@ class Advice:
 
 @dataclass(frozen=True)
 class Dish:
-    """Something on today's menu."""
+    """A dish on today's menu."""
 
     name: str
     cafe: str
@@ -79,7 +79,7 @@ class _Menu(BaseModel):
     cafes: list[_Cafe]
 
 
-class _Person(BaseModel):
+class _UserFigures(BaseModel):
     tag: ClassVar[str] = "person"
     stats: OrderStats
 
@@ -122,51 +122,51 @@ RUSSIAN = Texts(
 
 
 def advise(contents: str) -> Advice:
-    """Answer a prompt, in its language."""
+    """Return advice for a prompt, in its language."""
     texts = RUSSIAN if contents.rstrip().endswith(f"Answer in {LANGUAGES['ru']}.") else ENGLISH
-    fenced = _fenced(contents, _Person.tag)
+    figures = _extract_tag(contents, _UserFigures.tag)
     try:
-        stats = _Person.model_validate_json(fenced).stats
-        menu = _Menu.model_validate_json(_fenced(contents, _Menu.tag))
+        stats = _UserFigures.model_validate_json(figures).stats
+        menu = _Menu.model_validate_json(_extract_tag(contents, _Menu.tag))
     except ValidationError:
         return Advice(texts.nothing_known, [texts.anything])
-    dishes = list(_unfamiliar(menu, stats))
-    tips = list(islice(_tips(stats, dishes, texts, seed=zlib.crc32(fenced.encode())), TIPS_MAX))
-    return Advice(_summary(stats, texts), tips or [texts.anything])
+    dishes = list(_find_new_dishes(menu, stats))
+    tips = list(islice(_format_tips(stats, dishes, texts, seed=zlib.crc32(figures.encode())), TIPS_MAX))
+    return Advice(_format_summary(stats, texts), tips or [texts.anything])
 
 
-def _fenced(contents: str, tag: str) -> str:
+def _extract_tag(contents: str, tag: str) -> str:
     return contents.partition(f"<{tag}>")[2].partition(f"</{tag}>")[0]
 
 
-def _unfamiliar(menu: _Menu, stats: OrderStats) -> Iterator[Dish]:
-    """Today's dishes that are none of the person's favourites."""
-    favorites = {_plain(dish.name).casefold() for dish in stats.favorite_dishes}
+def _find_new_dishes(menu: _Menu, stats: OrderStats) -> Iterator[Dish]:
+    """Yield today's dishes that are not favourites of the user."""
+    favorites = {_shorten(dish.name).casefold() for dish in stats.favorite_dishes}
     for cafe in menu.cafes:
         for category, names in cafe.dishes.items():
-            for name in map(_plain, names):
-                if _can_be_said(name) and _can_be_said(cafe.name) and name.casefold() not in favorites:
-                    yield Dish(name, _plain(cafe.name), category.lower())
+            for name in map(_shorten, names):
+                if _is_plain_text(name) and _is_plain_text(cafe.name) and name.casefold() not in favorites:
+                    yield Dish(name, _shorten(cafe.name), category.lower())
 
 
-def _plain(name: str) -> str:
-    """A name on one line."""
+def _shorten(name: str) -> str:
+    """Return the name on one line, with at most MAX_NAME_CHARACTERS."""
     name = " ".join(name.split())
-    return name if len(name) <= NAME_CHARACTERS else f"{name[: NAME_CHARACTERS - 1].rstrip()}…"
+    return name if len(name) <= MAX_NAME_CHARACTERS else f"{name[: MAX_NAME_CHARACTERS - 1].rstrip()}…"
 
 
-def _can_be_said(name: str) -> bool:
-    """Whether a text with this name in it is plain: without markup, and nothing that cannot be seen."""
-    name = _plain(name)
+def _is_plain_text(name: str) -> bool:
+    """Whether the name has no markup and no invisible characters."""
+    name = _shorten(name)
     return bool(name) and name.isprintable() and not set(name) & MARKUP
 
 
-def _favorite(stats: OrderStats) -> FavoriteDish | None:
+def _find_favorite(stats: OrderStats) -> FavoriteDish | None:
     first = next(iter(stats.favorite_dishes), None)
-    return FavoriteDish(name=_plain(first.name), count=first.count) if first and _can_be_said(first.name) else None
+    return FavoriteDish(name=_shorten(first.name), count=first.count) if first and _is_plain_text(first.name) else None
 
 
-def _summary(stats: OrderStats, texts: Texts) -> str:
+def _format_summary(stats: OrderStats, texts: Texts) -> str:
     if not stats.orders_count:
         return texts.no_orders.format(days=PERIOD_DAYS)
     category, share = max(stats.categories.model_dump().items(), key=lambda item: item[1])
@@ -175,44 +175,44 @@ def _summary(stats: OrderStats, texts: Texts) -> str:
         summary += texts.mostly.format(category=texts.categories[category], share=_percent(share))
     if stats.total_dishes_available:
         summary += texts.tried.format(tried=stats.unique_dishes, total=stats.total_dishes_available)
-    favorite = _favorite(stats)
+    favorite = _find_favorite(stats)
     if favorite and not set(favorite.name) & SENTENCE_ENDS:
         summary += texts.favorite.format(favorite=favorite.name)
     return f"{summary}."
 
 
-def _tips(stats: OrderStats, dishes: list[Dish], texts: Texts, seed: int) -> Iterator[str]:
-    """What there is to say, with a dish for each that no other tip has; the most important first."""
-    left = list(dishes)
-    for sentence, categories, figures in [*_reasons(stats, texts), (texts.change, _MEAL, {})]:
-        fitting = [dish for dish in left if dish.category in categories]
-        if fitting:
-            dish = fitting[seed % len(fitting)]
-            left.remove(dish)
+def _format_tips(stats: OrderStats, dishes: list[Dish], texts: Texts, seed: int) -> Iterator[str]:
+    """Yield tips, the most important first. Each recommends another dish."""
+    unused = list(dishes)
+    for sentence, categories, figures in [*_find_reasons(stats, texts), (texts.change, _MEAL, {})]:
+        candidates = [dish for dish in unused if dish.category in categories]
+        if candidates:
+            dish = candidates[seed % len(candidates)]
+            unused.remove(dish)
             yield sentence.format(dish=dish.name, cafe=dish.cafe, **figures)
 
 
 type Reason = tuple[str, tuple[str, ...], dict[str, str | int]]
-"""A sentence, the categories from which its dish may come, and its figures."""
+"""A sentence, the categories of its dish, and its figures."""
 
 
-def _reasons(stats: OrderStats, texts: Texts) -> Iterator[Reason]:
+def _find_reasons(stats: OrderStats, texts: Texts) -> Iterator[Reason]:
     shares = stats.categories
     if not stats.orders_count:
         return
-    if shares.main >= MUCH:
+    if shares.main >= HIGH_SHARE:
         lighter = "salad" if shares.salad <= shares.soup else "soup"
         yield texts.mains, (lighter,), {"share": _percent(shares.main)}
-    elif shares.salad < LITTLE:
+    elif shares.salad < LOW_SHARE:
         yield texts.salads, ("salad",), {"share": _percent(shares.salad)}
-    if shares.soup < LITTLE:
+    if shares.soup < LOW_SHARE:
         yield texts.soups, ("soup",), {"share": _percent(shares.soup)}
-    if shares.extra > MANY_EXTRAS:
+    if shares.extra > HIGH_EXTRAS_SHARE:
         yield texts.extras, _MEAL, {"share": _percent(shares.extra)}
-    favorite = _favorite(stats)
-    if favorite and favorite.count >= stats.orders_count * FAVORITE_IS_HABIT:
+    favorite = _find_favorite(stats)
+    if favorite and favorite.count >= stats.orders_count * HABIT_SHARE:
         yield texts.habit, _MEAL, {"favorite": favorite.name, "count": favorite.count}
-    if stats.unique_dishes < stats.total_dishes_available * LITTLE_VARIETY:
+    if stats.unique_dishes < stats.total_dishes_available * LOW_VARIETY_SHARE:
         yield texts.variety, _MEAL, {"tried": stats.unique_dishes, "total": stats.total_dishes_available}
 
 

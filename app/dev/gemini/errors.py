@@ -1,14 +1,10 @@
-"""Refusals in Google's shape: https://google.aip.dev/193, with the texts that the real service has."""
+"""Errors in Google's format (https://google.aip.dev/193), with the texts of the real service."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
-import orjson
-from starlette.responses import Response
-
-type Json = dict[str, Any]
+from app.dev.standins import Json, JsonResponse
 
 SERVICE = "generativelanguage.googleapis.com"
 QUOTA_METRIC = f"{SERVICE}/generate_content_free_tier_requests"
@@ -16,18 +12,14 @@ RATE_LIMITS_URL = "https://ai.google.dev/gemini-api/docs/rate-limits"
 RPC = "type.googleapis.com/google.rpc"
 
 
-class JsonResponse(Response):
-    """An answer of the Gemini API or the control API."""
+class GeminiJsonResponse(JsonResponse):
+    """JSON with the content type of the real service."""
 
     media_type = "application/json; charset=UTF-8"
 
-    def render(self, content: Any) -> bytes:
-        """Write it as UTF-8."""
-        return orjson.dumps(content)
-
 
 class ApiError(Exception):
-    """A refusal: the HTTP status, Google's name for it, and what is wrong."""
+    """An error: the HTTP status, Google's name for it, a message and details."""
 
     def __init__(self, code: int, status: str, message: str, details: Sequence[Json] = ()) -> None:
         super().__init__(message)
@@ -37,20 +29,20 @@ class ApiError(Exception):
         self.details = details
 
     def as_json(self) -> Json:
-        """The body of the answer."""
+        """Return the body of the answer."""
         error: Json = {"code": self.code, "message": self.message, "status": self.status}
         return {"error": error | {"details": list(self.details)} if self.details else error}
 
 
-class ErrorResponse(JsonResponse):
-    """A refusal on its way."""
+class ErrorResponse(GeminiJsonResponse):
+    """The response for an ApiError."""
 
     def __init__(self, error: ApiError) -> None:
         super().__init__(error.as_json(), status_code=error.code)
 
 
 class Quota(StrEnum):
-    """Which quota of requests is used up: `quotaId`."""
+    """A quota of requests, by its `quotaId`."""
 
     PER_DAY = "GenerateRequestsPerDayPerProjectPerModel-FreeTier"
     PER_MINUTE = "GenerateRequestsPerMinutePerProjectPerModel-FreeTier"
@@ -58,14 +50,14 @@ class Quota(StrEnum):
 
 @dataclass(frozen=True)
 class Violation:
-    """A quota that is used up, and how much there is of it."""
+    """A quota that is used up, with its limit."""
 
     quota: Quota
     model: str
     limit: int
 
     def as_json(self) -> Json:
-        """As in `QuotaFailure`. A limit of 0 is left out, as Protocol Buffers do."""
+        """Return a violation of a `QuotaFailure`. As in Protocol Buffers, a limit of 0 is omitted."""
         violation: Json = {
             "quotaMetric": QUOTA_METRIC,
             "quotaId": self.quota,
@@ -75,7 +67,7 @@ class Violation:
 
 
 def quota_exceeded(violations: Iterable[Violation], retry_delay_s: float) -> ApiError:
-    """Code 429. The real service tells a delay of less than a minute even when the day's quota is used up."""
+    """Return code 429. The real service names a delay below one minute even when the day's quota is used up."""
     violations = list(violations)
     lines = [f"* Quota exceeded for metric: {QUOTA_METRIC}, limit: {v.limit}, model: {v.model}" for v in violations]
     message = (
@@ -98,12 +90,12 @@ def quota_exceeded(violations: Iterable[Violation], retry_delay_s: float) -> Api
 
 
 def too_many_requests() -> ApiError:
-    """Code 429 that says neither which quota nor for how long."""
+    """Return code 429 without the quota and the delay."""
     return ApiError(429, "RESOURCE_EXHAUSTED", "Resource has been exhausted (e.g. check quota).")
 
 
 def key_invalid() -> ApiError:
-    """Code 400, though it is the key: it does not exist, or no longer."""
+    """Return code 400: the key does not exist, or no longer exists."""
     message = "API key not valid. Please pass a valid API key."
     localized = {"@type": f"{RPC}.LocalizedMessage", "locale": "en-US", "message": message}
     return ApiError(
@@ -112,7 +104,7 @@ def key_invalid() -> ApiError:
 
 
 def key_missing() -> ApiError:
-    """Code 403: nobody has said who calls."""
+    """Return code 403: the request has no key."""
     message = (
         "Method doesn't allow unregistered callers (callers without established identity). Please use API Key or other "
         "form of API consumer identity to call this API."
@@ -121,7 +113,7 @@ def key_missing() -> ApiError:
 
 
 def unauthenticated() -> ApiError:
-    """Code 401: what was sent is not taken for a key."""
+    """Return code 401: the credentials are not an API key."""
     message = (
         "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other valid "
         "authentication credential. See https://developers.google.com/identity/sign-in/web/devconsole-project."
@@ -131,7 +123,7 @@ def unauthenticated() -> ApiError:
 
 
 def key_suspended(key: str) -> ApiError:
-    """Code 403. The real service repeats the key in its message: who logs the message logs the key."""
+    """Return code 403. As with the real service, the message contains the key, so logs of the message contain it too."""
     info = _error_info(
         "CONSUMER_SUSPENDED",
         domain="googleapis.com",
@@ -143,29 +135,29 @@ def key_suspended(key: str) -> ApiError:
 
 
 def bad_request(message: str, details: Sequence[Json] = ()) -> ApiError:
-    """Code 400: the request can never work as it is."""
+    """Return code 400: repeating the same request cannot succeed."""
     return ApiError(400, "INVALID_ARGUMENT", message, details)
 
 
 def invalid_argument() -> ApiError:
-    """Code 400 that does not say which argument."""
+    """Return code 400 without the name of the argument."""
     return bad_request("Request contains an invalid argument.")
 
 
 def deadline_too_short(given_s: int, minimum_s: int) -> ApiError:
-    """Code 400: the client wants the answer sooner than the service promises one."""
+    """Return code 400: the client's deadline is shorter than the service allows."""
     return bad_request(f"Manually set deadline {given_s}s is too short. Minimum allowed deadline is {minimum_s}s.")
 
 
 def bad_fields(violations: Iterable[tuple[str, str]]) -> ApiError:
-    """Code 400: these fields, each with what is wrong."""
+    """Return code 400 with a description for each invalid field."""
     fields = [{"field": field, "description": description} for field, description in violations]
     message = "\n".join(field["description"] for field in fields)
     return bad_request(message, [{"@type": f"{RPC}.BadRequest", "fieldViolations": fields}])
 
 
 def model_not_found(model: str, version: str) -> ApiError:
-    """Code 404."""
+    """Return code 404."""
     message = (
         f"models/{model} is not found for API version {version}, or is not supported for generateContent. "
         "Call ListModels to see the list of available models and their supported methods."
@@ -173,16 +165,16 @@ def model_not_found(model: str, version: str) -> ApiError:
     return ApiError(404, "NOT_FOUND", message)
 
 
-def internal(
+def internal_error(
     message: str = "An internal error has occurred. Please retry or report in "
     "https://developers.generativeai.google/guide/troubleshooting",
 ) -> ApiError:
-    """Code 500."""
+    """Return code 500."""
     return ApiError(500, "INTERNAL", message)
 
 
-def overloaded() -> ApiError:
-    """Code 503."""
+def model_overloaded() -> ApiError:
+    """Return code 503."""
     return ApiError(503, "UNAVAILABLE", "The model is overloaded. Please try again later.")
 
 

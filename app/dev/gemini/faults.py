@@ -1,110 +1,111 @@
-"""What can be made to go wrong, on order."""
+"""Faults that can be injected into requests."""
 
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from app.dev.faults import InjectedFault
 from app.dev.gemini.errors import (
     ApiError,
     Quota,
     Violation,
-    internal,
+    internal_error,
     invalid_argument,
     key_invalid,
     key_suspended,
-    overloaded,
+    model_overloaded,
     quota_exceeded,
     too_many_requests,
     unauthenticated,
 )
 
 RETRY_DELAY_S = 37
-"""What a quota that is used up on order asks to wait; for a day's quota it is as wrong as the real one."""
+"""The `retryDelay` of an injected quota error. For the day's quota it is far too short, as the real service's is."""
 
 PER_DAY = 200
 PER_MINUTE = 15
-"""The limits that are told with it."""
+"""The limits that an injected quota error names."""
 
 
 class FaultKind(StrEnum):
     """How a request fails."""
 
     DAY_QUOTA = "day_quota"
-    """429: the day's requests are used up; `retryDelay` is far too short, as in reality."""
+    """429: the day's requests are used up; `retryDelay` is far too short, as the real service's is."""
     MINUTE_QUOTA = "minute_quota"
     """429: too many requests within a minute."""
     MODEL_QUOTA = "model_quota"
-    """429 with a limit of 0, for the day and for the minute: the project may not use this model."""
+    """429 with a limit of 0 for the day and for the minute: the project may not use this model."""
     BARE_429 = "bare_429"
     """429 without details."""
     KEY_INVALID = "key_invalid"
-    """400 that means the key."""
+    """400 because of the key."""
     UNAUTHENTICATED = "unauthenticated"
     """401."""
     FORBIDDEN = "forbidden"
-    """403: the key is suspended. The message has the key in it."""
+    """403: the key is suspended. The message contains the key."""
     BAD_REQUEST = "bad_request"
-    """400 that means the request."""
+    """400 because of the request."""
     SERVER_ERROR = "server_error"
     """500."""
     UNAVAILABLE = "unavailable"
     """503: the model is overloaded."""
     HTML_BAD_GATEWAY = "html_bad_gateway"
-    """502 with an HTML body, as from a balancer in front of the service."""
+    """502 with an HTML body, as from a load balancer in front of the service."""
     HANG = "hang"
-    """No answer for as long as the client waits."""
+    """No answer as long as the client waits."""
     DROP = "drop"
     """The connection breaks without an answer."""
     BAD_JSON = "bad_json"
-    """200 with a body that is no JSON."""
+    """200 with a body that is not JSON."""
     MAX_TOKENS = "max_tokens"
-    """200, cut off in the middle."""
+    """200 with a truncated answer."""
     SAFETY = "safety"
-    """200 without any text: what the model said was held back."""
-    UNFIT = "unfit"
-    """200 with JSON that does not fit the schema, or with the `text` of the order."""
+    """200 without text: the safety filter blocked the answer."""
+    INVALID_ANSWER = "unfit"
+    """200 with JSON that does not fit the schema, or with the `text` of the fault."""
     EMPTY = "empty"
     """200 without candidates."""
 
 
 QUOTA_KINDS = {FaultKind.DAY_QUOTA, FaultKind.MINUTE_QUOTA, FaultKind.MODEL_QUOTA}
 
-_REFUSALS: dict[FaultKind, Callable[[], ApiError]] = {
+_ERRORS: dict[FaultKind, Callable[[], ApiError]] = {
     FaultKind.BARE_429: too_many_requests,
     FaultKind.KEY_INVALID: key_invalid,
     FaultKind.UNAUTHENTICATED: unauthenticated,
     FaultKind.BAD_REQUEST: invalid_argument,
-    FaultKind.SERVER_ERROR: internal,
-    FaultKind.UNAVAILABLE: overloaded,
+    FaultKind.SERVER_ERROR: internal_error,
+    FaultKind.UNAVAILABLE: model_overloaded,
 }
 
 
-class Fault(BaseModel):
-    """An order to fail the next requests, of one key or of all."""
-
-    model_config = ConfigDict(extra="forbid")
+class Fault(InjectedFault):
+    """An injected fault of the next requests, of one key or of all keys."""
 
     kind: FaultKind
     key: str | None = None
-    times: int | None = Field(default=1, ge=1)
-    """How many requests; None means until the faults are deleted."""
     retry_delay_s: float | None = Field(default=None, ge=0, le=86_400, allow_inf_nan=False)
     """Seconds, for the kinds that are quotas."""
     text: str | None = None
-    """What the model says, for `unfit`."""
+    """The text of the answer, for `unfit`."""
 
     @model_validator(mode="after")
-    def _fits_its_kind(self) -> Self:
+    def _validate_fields_of_kind(self) -> Self:
         if self.retry_delay_s is not None and self.kind not in QUOTA_KINDS:
             raise ValueError(f"retry_delay_s has no meaning for {self.kind}")
-        if self.text is not None and self.kind is not FaultKind.UNFIT:
+        if self.text is not None and self.kind is not FaultKind.INVALID_ANSWER:
             raise ValueError(f"text has no meaning for {self.kind}")
         return self
 
-    def refusal(self, key: str, model: str) -> ApiError | None:
-        """The refusal in Google's shape, None for the kinds that are none."""
+    def matches(self, key: str) -> bool:
+        """Whether a request with this key meets the fault."""
+        return self.key in {None, key}
+
+    def to_error(self, key: str, model: str) -> ApiError | None:
+        """Return Google's error; None for the kinds that are not errors."""
         match self.kind:
             case FaultKind.DAY_QUOTA:
                 return self._quota_exceeded(Violation(Quota.PER_DAY, model, PER_DAY))
@@ -114,38 +115,8 @@ class Fault(BaseModel):
                 return self._quota_exceeded(*(Violation(quota, model, 0) for quota in Quota))
             case FaultKind.FORBIDDEN:
                 return key_suspended(key)
-        refuse = _REFUSALS.get(self.kind)
-        return refuse() if refuse else None
+        make_error = _ERRORS.get(self.kind)
+        return make_error() if make_error else None
 
     def _quota_exceeded(self, *violations: Violation) -> ApiError:
         return quota_exceeded(violations, RETRY_DELAY_S if self.retry_delay_s is None else self.retry_delay_s)
-
-
-class Faults:
-    """The faults on order; the oldest that fits a request is met first."""
-
-    def __init__(self) -> None:
-        self._ordered: list[Fault] = []
-
-    def order(self, fault: Fault) -> None:
-        """Put a fault behind those already ordered."""
-        self._ordered.append(fault)
-
-    def clear(self) -> None:
-        """Forget them all."""
-        self._ordered.clear()
-
-    def listed(self) -> list[Fault]:
-        """What is still to come."""
-        return list(self._ordered)
-
-    def next_for(self, key: str) -> Fault | None:
-        """The fault that a request with this key meets."""
-        return next((fault for fault in self._ordered if fault.key in {None, key}), None)
-
-    def use_up(self, fault: Fault) -> None:
-        """Note that a request has met it."""
-        if fault.times is not None:
-            fault.times -= 1
-            if fault.times == 0:
-                self._ordered = [other for other in self._ordered if other is not fault]

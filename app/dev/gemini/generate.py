@@ -1,28 +1,34 @@
-"""From an HTTP request to what the model says, and the ways in which it can fail on the way."""
+"""Answers `models.generateContent`: counts the request, applies quotas and injected faults, and writes the answer."""
 
 import asyncio
 
 import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.responses import Response
 
 from app.dev.gemini.advice import Advice, advise
-from app.dev.gemini.errors import ApiError, ErrorResponse, Json, JsonResponse, deadline_too_short, model_not_found
+from app.dev.gemini.errors import (
+    ApiError,
+    ErrorResponse,
+    GeminiJsonResponse,
+    deadline_too_short,
+    model_not_found,
+)
 from app.dev.gemini.faults import Fault, FaultKind
 from app.dev.gemini.shapes import (
     GenerateContentRequest,
-    answer_json,
-    cut_off,
-    held_back,
-    read_request,
-    spoken,
+    blocked_candidate,
+    format_answer,
+    parse_request,
+    text_candidate,
+    truncated_candidate,
 )
-from app.dev.gemini.state import Gemini, SeenRequest
+from app.dev.gemini.state import Gemini, RecordedRequest
+from app.dev.standins import DroppedConnection, Json, bad_gateway_response, hang, run_until_disconnect
 
 VERSIONS = ("v1", "v1beta")
-"""Google's library asks for v1 unless told otherwise, since its 3.0."""
+"""Google's library uses v1 by default since its version 3.0."""
 
 MODELS = {
     name: name
@@ -44,40 +50,28 @@ BETA_MODELS = {
     "gemini-flash-latest": "gemini-3.8-flash",
     "gemini-flash-lite-latest": "gemini-3.5-flash-lite",
 }
-"""Only in v1beta. Behind some names stands another model, which is told in the answer.
+"""Only in v1beta. Some names are aliases; the answer then names the real model.
 https://github.com/googleapis/python-genai/releases/tag/v3.0.0"""
 
-DEADLINE_MIN_S = 10
-"""The service refuses a shorter one."""
+MIN_DEADLINE_S = 10
+"""The service refuses a shorter deadline."""
 
-UNFIT = Advice(summary="You eat well. " * 30, tips=[])
-"""More than 300 characters, and no tips."""
-
-
-class DroppedConnection(Response):
-    """No answer: the server closes the connection.
-
-    The status 100 is none to a client, who waits for the next; it lets the server know that the answer has begun, so
-    that it does not make one up when there is no more.
-    """
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
-        """Send nothing that counts."""
-        await send({"type": "http.response.start", "status": 100, "headers": []})
+INVALID_ADVICE = Advice(summary="You eat well. " * 30, tips=[])
+"""The summary has more than 300 characters, and there are no tips."""
 
 
 async def generate_content(request: Request) -> Response:
-    """`models.generateContent`. A request with a good key is counted, whatever its answer."""
+    """Answer `models.generateContent`. A request with a valid key is counted, whatever its answer."""
     gemini: Gemini = request.app.state.gemini
     if request.path_params["version"] not in VERSIONS:
         raise HTTPException(404)
     try:
         body = await request.body()
     except ClientDisconnect:
-        return DroppedConnection()
+        return _drop_connection()
     key = request.headers.get("x-goog-api-key", "")
     try:
-        project = gemini.project_of(key)
+        project = gemini.get_project(key)
     except ApiError as error:
         gemini.turned_away[error.code] += 1
         return ErrorResponse(error)
@@ -93,87 +87,89 @@ async def generate_content(request: Request) -> Response:
 
 
 async def _answer(request: Request, gemini: Gemini, key: str, project: str, body: bytes) -> Response:
-    """Nothing waits between the look at a quota and its use: two requests at once do not share the last one.
+    """Answer a request with a valid key.
+
+    The check of a quota and its use happen without an await between them: two simultaneous requests cannot both use
+    the last request of a quota.
 
     Raises ApiError.
     """
-    version, wanted = request.path_params["version"], request.path_params["model"]
-    question = _read(gemini, key, wanted, body)
-    model = MODELS.get(wanted) or (BETA_MODELS.get(wanted) if version == "v1beta" else None)
+    version, model_name = request.path_params["version"], request.path_params["model"]
+    content_request = _parse_and_record(gemini, key, model_name, body)
+    model = MODELS.get(model_name) or (BETA_MODELS.get(model_name) if version == "v1beta" else None)
     if model is None:
-        raise model_not_found(wanted, version)
-    fault = gemini.faults.next_for(key)
+        raise model_not_found(model_name, version)
+    fault = gemini.faults.find(lambda fault: fault.matches(key))
     deadline = request.headers.get("x-server-timeout", "")
-    if fault is None and deadline.isdecimal() and int(deadline) < DEADLINE_MIN_S:
-        raise deadline_too_short(int(deadline), DEADLINE_MIN_S)
-    refusal = fault.refusal(key, model) if fault else None
-    if refusal is None or refusal.code >= 500:  # noqa: PLR2004 - a server's fault: the request was let in
-        gemini.quotas.take(project, model, gemini.clock())
+    if fault is None and deadline.isdecimal() and int(deadline) < MIN_DEADLINE_S:
+        raise deadline_too_short(int(deadline), MIN_DEADLINE_S)
+    error = fault.to_error(key, model) if fault else None
+    if error is None or error.code >= 500:  # noqa: PLR2004 - after a server error the request counts too
+        gemini.quotas.consume(project, model, gemini.clock())
     if fault:
         gemini.faults.use_up(fault)
-    if refusal:
-        raise refusal
+    if error:
+        raise error
     if gemini.latency_s:
-        await _wait(request, gemini, gemini.latency_s)
+        await run_until_disconnect(request, gemini.closing, asyncio.sleep(gemini.latency_s))
     if fault and fault.kind is FaultKind.HANG:
-        await _wait(request, gemini)
-    return _respond(question, model, fault)
+        await hang(request, gemini.closing)
+    return _respond(content_request, model, fault)
 
 
-def _read(gemini: Gemini, key: str, model: str, body: bytes) -> GenerateContentRequest:
-    """Read the body, and remember the request whether or not that works."""
+def _parse_and_record(gemini: Gemini, key: str, model: str, body: bytes) -> GenerateContentRequest:
+    """Parse the body, and record the request even if its body is malformed."""
     try:
-        question = read_request(body)
+        content_request = parse_request(body)
     except ApiError:
-        gemini.remember(SeenRequest(key, model, "", "", gemini.clock()))
+        gemini.record_request(RecordedRequest(key, model, "", "", gemini.clock()))
         raise
-    gemini.remember(SeenRequest(key, model, question.system_text, question.text, gemini.clock()))
-    return question
+    gemini.record_request(
+        RecordedRequest(key, model, content_request.system_text, content_request.text, gemini.clock())
+    )
+    return content_request
 
 
-def _respond(question: GenerateContentRequest, model: str, fault: Fault | None) -> Response:
+def _respond(content_request: GenerateContentRequest, model: str, fault: Fault | None) -> Response:
     match fault.kind if fault else None:
         case FaultKind.HANG | FaultKind.DROP:
-            return DroppedConnection()
+            return _drop_connection()
         case FaultKind.HTML_BAD_GATEWAY:
-            page = "<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
-            return HTMLResponse(page, status_code=502)
+            return bad_gateway_response()
         case FaultKind.BAD_JSON:
-            return Response(b'{"candidates": [{"content": {"parts": [{"text": ', media_type=JsonResponse.media_type)
-    return JsonResponse(answer_json(question, model, _candidate(question, fault)))
+            truncated = b'{"candidates": [{"content": {"parts": [{"text": '
+            return Response(truncated, media_type=GeminiJsonResponse.media_type)
+    candidate = _create_candidate(content_request, fault)
+    return GeminiJsonResponse(format_answer(content_request, model, candidate))
 
 
-def _candidate(question: GenerateContentRequest, fault: Fault | None) -> Json | None:
-    text = _written(advise(question.text), question)
+def _create_candidate(content_request: GenerateContentRequest, fault: Fault | None) -> Json | None:
+    text = _format_advice(advise(content_request.text), content_request)
     match fault.kind if fault else None:
         case FaultKind.EMPTY:
             return None
         case FaultKind.SAFETY:
-            return held_back()
+            return blocked_candidate()
         case FaultKind.MAX_TOKENS:
-            return cut_off(text, len(text) // 2)
-        case FaultKind.UNFIT:
-            ordered = fault.text if fault else None
-            return spoken(_written(UNFIT, question) if ordered is None else ordered, question)
-    return spoken(text, question)
+            return truncated_candidate(text, len(text) // 2)
+        case FaultKind.INVALID_ANSWER:
+            invalid_text = fault.text if fault else None
+            if invalid_text is None:
+                invalid_text = _format_advice(INVALID_ADVICE, content_request)
+            return text_candidate(invalid_text, content_request)
+    return text_candidate(text, content_request)
 
 
-def _written(advice: Advice, question: GenerateContentRequest) -> str:
-    if question.wants_json:
+def _format_advice(advice: Advice, content_request: GenerateContentRequest) -> str:
+    if content_request.wants_json:
         return orjson.dumps({"summary": advice.summary, "tips": advice.tips}).decode()
     return "\n".join([advice.summary, *advice.tips])
 
 
-async def _wait(request: Request, gemini: Gemini, seconds: float | None = None) -> None:
-    """Let time pass, as long as the client waits and the stand-in is open."""
-    ends = {asyncio.ensure_future(_client_left(request)), asyncio.ensure_future(gemini.closing.wait())}
-    try:
-        await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for end in ends:
-            end.cancel()
+def _drop_connection() -> DroppedConnection:
+    """Close the connection without an answer.
 
-
-async def _client_left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+    Clients ignore status 100 and wait for the final status. It tells the server that the response has started;
+    otherwise the server would send a 500 of its own.
+    """
+    return DroppedConnection(100)

@@ -1,4 +1,4 @@
-"""Everything the stand-in knows: keys, quotas, faults, and what has arrived."""
+"""The state of the stand-in: keys, quotas, faults, usage and recorded requests."""
 
 import asyncio
 import math
@@ -8,22 +8,23 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from app.dev.faults import FaultQueue
 from app.dev.gemini.errors import Quota, Violation, key_invalid, key_missing, quota_exceeded
-from app.dev.gemini.faults import Faults
+from app.dev.gemini.faults import Fault
 
 PACIFIC = ZoneInfo("America/Los_Angeles")
 """Requests per day reset at midnight Pacific time (https://ai.google.dev/gemini-api/docs/rate-limits)."""
 
 MINUTE = timedelta(minutes=1)
 
-REQUESTS_KEPT = 10_000
-CHARACTERS_KEPT = 20_000_000
-"""Their texts together: prompts may be long, and memory is not endless."""
+MAX_RECORDED_REQUESTS = 10_000
+MAX_RECORDED_CHARACTERS = 20_000_000
+"""In the texts of all recorded requests: long prompts must not fill the memory."""
 
 
 @dataclass(frozen=True)
-class SeenRequest:
-    """A request that has come with a good key. The texts are empty where the body could not be read."""
+class RecordedRequest:
+    """A request with a valid key. The texts are empty if the body is malformed."""
 
     key: str
     model: str
@@ -33,27 +34,27 @@ class SeenRequest:
 
     @property
     def characters(self) -> int:
-        """The length of its texts."""
+        """The length of the texts."""
         return len(self.system_instruction) + len(self.contents)
 
 
 @dataclass
 class Usage:
-    """What has come for a key or a project on one day of California."""
+    """The requests of a key or a project on one day in California."""
 
     requests: int = 0
     served: int = 0
-    """Answered with 200, whatever was in it."""
+    """Requests answered with 200, whatever the content."""
     refused: Counter[int] = field(default_factory=Counter)
-    """Answered with another status: how many of each."""
+    """Requests answered with another status, by status."""
 
     @property
     def unanswered(self) -> int:
-        """Those that hang, were dropped, or are just being answered."""
+        """Requests that hang, were dropped, or are still in progress."""
         return self.requests - self.served - self.refused.total()
 
     def count_answer(self, status: int) -> None:
-        """Note how a request was answered."""
+        """Count the answer of a request."""
         if status == 200:  # noqa: PLR2004 - HTTP's OK
             self.served += 1
         else:
@@ -61,40 +62,40 @@ class Usage:
 
 
 class Quotas:
-    """How many requests a project may make for a model, by the day of California and within any 60 seconds."""
+    """Limits on the requests of a project for a model: per day in California, and per any 60 seconds."""
 
     def __init__(self, per_day: int | None, per_minute: int | None) -> None:
         self.per_day = per_day
         self.per_minute = per_minute
-        self._of_day: Counter[tuple[date, str, str]] = Counter()
-        self._of_minute: defaultdict[tuple[str, str], deque[datetime]] = defaultdict(deque)
+        self._daily_counts: Counter[tuple[date, str, str]] = Counter()
+        self._recent_requests: defaultdict[tuple[str, str], deque[datetime]] = defaultdict(deque)
 
-    def take(self, project: str, model: str, now: datetime) -> None:
+    def consume(self, project: str, model: str, now: datetime) -> None:
         """Count one request.
 
-        Raises ApiError (429) when it would be one too many; it is not counted then.
+        Raises ApiError (429) when a quota is used up; the request is not counted then.
         """
         day = (pacific_day(now), project, model)
-        latest = self._of_minute[project, model]
-        while latest and latest[0] <= now - MINUTE:
-            latest.popleft()
+        recent = self._recent_requests[project, model]
+        while recent and recent[0] <= now - MINUTE:
+            recent.popleft()
         violations = []
         retry_delay_s = 0
-        if self.per_minute is not None and len(latest) >= self.per_minute:
+        if self.per_minute is not None and len(recent) >= self.per_minute:
             violations.append(Violation(Quota.PER_MINUTE, model, self.per_minute))
-            retry_delay_s = math.ceil(((latest[0] if latest else now) + MINUTE - now).total_seconds())
-        if self.per_day is not None and self._of_day[day] >= self.per_day:
+            retry_delay_s = math.ceil(((recent[0] if recent else now) + MINUTE - now).total_seconds())
+        if self.per_day is not None and self._daily_counts[day] >= self.per_day:
             violations.append(Violation(Quota.PER_DAY, model, self.per_day))
             retry_delay_s = retry_delay_s or 60 - now.second
         if violations:
             raise quota_exceeded(violations, retry_delay_s)
-        self._of_day[day] += 1
+        self._daily_counts[day] += 1
         if self.per_minute is not None:
-            latest.append(now)
+            recent.append(now)
 
 
 class Gemini:
-    """The stand-in's state."""
+    """The state of the stand-in."""
 
     def __init__(
         self,
@@ -114,28 +115,28 @@ class Gemini:
         self.reset()
 
     def reset(self) -> None:
-        """Forget requests, usage, what is used of the quotas, and faults."""
-        self.faults = Faults()
+        """Remove requests, usage and faults, and restore the quotas."""
+        self.faults: FaultQueue[Fault] = FaultQueue()
         self.quotas = Quotas(self.per_day, self.per_minute)
-        self.requests: deque[SeenRequest] = deque()
+        self.requests: deque[RecordedRequest] = deque()
         self._characters = 0
         self.usage_of_keys: defaultdict[tuple[date, str], Usage] = defaultdict(Usage)
         self.usage_of_projects: defaultdict[tuple[date, str], Usage] = defaultdict(Usage)
         self.turned_away: Counter[int] = Counter()
-        """Requests without a good key, by the status of the answer."""
+        """Requests without a valid key, by the status of the answer."""
 
     def close(self) -> None:
-        """End hanging calls. Call it before the server stops."""
+        """End hanging calls. Call this before the server stops."""
         self.closing.set()
 
     def today(self) -> date:
-        """The day of California."""
+        """Return the current date in California."""
         return pacific_day(self.clock())
 
-    def project_of(self, key: str | None) -> str:
-        """The project whose quota the key uses.
+    def get_project(self, key: str | None) -> str:
+        """Return the project whose quota the key uses.
 
-        Raises ApiError (403 without a key, 400 for one that is not known).
+        Raises ApiError (403 without a key, 400 for an unknown key).
         """
         if not key:
             raise key_missing()
@@ -146,7 +147,7 @@ class Gemini:
         return self.keys[key]
 
     def count_request(self, key: str, project: str) -> tuple[Usage, Usage]:
-        """Count a request for the key and its project; the answer is to be counted there too."""
+        """Count a request for the key and its project; return both usages, which must count the answer too."""
         day = self.today()
         usages = self.usage_of_keys[day, key], self.usage_of_projects[day, project]
         for usage in usages:
@@ -154,21 +155,23 @@ class Gemini:
         return usages
 
     def usage_of_key(self, key: str, day: date | None = None) -> Usage:
-        """What has come with the key on a day, by default today."""
+        """Return the usage of a key on a day, by default today."""
         return self.usage_of_keys.get((day or self.today(), key), Usage())
 
     def usage_of_project(self, project: str, day: date | None = None) -> Usage:
-        """What has come for the project on a day, by default today."""
+        """Return the usage of a project on a day, by default today."""
         return self.usage_of_projects.get((day or self.today(), project), Usage())
 
-    def remember(self, request: SeenRequest) -> None:
-        """Keep a request among the latest."""
+    def record_request(self, request: RecordedRequest) -> None:
+        """Record a request, and drop the oldest ones above the limits."""
         self.requests.append(request)
         self._characters += request.characters
-        while len(self.requests) > REQUESTS_KEPT or (len(self.requests) > 1 and self._characters > CHARACTERS_KEPT):
+        while len(self.requests) > MAX_RECORDED_REQUESTS or (
+            len(self.requests) > 1 and self._characters > MAX_RECORDED_CHARACTERS
+        ):
             self._characters -= self.requests.popleft().characters
 
 
 def pacific_day(moment: datetime) -> date:
-    """The calendar date in California."""
+    """Return the date in California."""
     return moment.astimezone(PACIFIC).date()

@@ -1,23 +1,25 @@
-"""A stand-in for Telegram: its Bot API over HTTP, a control API for the other side, and a page that shows the chats.
+"""The stand-in for Telegram: its Bot API over HTTP, a control API that acts for people, and a page that shows the chats.
+
+It may import the shared modules of `app.dev`, and nothing else of `app`.
 
 Point aiogram at it: `Bot(token, session=AiohttpSession(api=TelegramAPIServer.from_base("http://127.0.0.1:PORT")))`.
-The state is in memory and dies with the process. Call `app.state.telegram.close()` before the server is stopped:
-long polls and event streams end at once then, and the server need not wait for them.
+The state is in memory and is lost with the process. Call `app.state.telegram.close()` before the server stops: this ends
+long polls and event streams, so that the server does not wait for them.
 """
 
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Route
 
+from app.dev.standins import JsonResponse, create_stand_in
 from app.dev.telegram.control import CONTROL_ROUTES
-from app.dev.telegram.dispatch import JsonResponse, answer
+from app.dev.telegram.dispatch import handle_call
 from app.dev.telegram.state import Telegram
 
 _PAGE_FILES = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js"}
@@ -33,39 +35,38 @@ _PAGE_HEADERS = {
 def create_telegram(
     *, token: str | None = None, limits: bool = False, clock: Callable[[], float] = time.monotonic
 ) -> Starlette:
-    """Make the app. With a token, others are refused; `limits` turns on Telegram's rate limits, measured by `clock`."""
-    telegram = Telegram(token=token, has_limits=limits, clock=clock)
+    """Create the app.
 
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        yield
-        telegram.close()
-
-    app = Starlette(
+    Args:
+        token: The only valid token; without it every token is valid.
+        limits: Whether Telegram's rate limits apply.
+        clock: Seconds, for the rate limits.
+    """
+    return create_stand_in(
+        name="telegram",
+        state=Telegram(token=token, has_limits=limits, clock=clock),
         routes=[
-            Route("/bot{token}/{method}", answer, methods=["GET", "POST"]),
-            Mount("/control", routes=CONTROL_ROUTES),
+            Route("/bot{token}/{method}", handle_call, methods=["GET", "POST"]),
             *(Route(path, show_page) for path in _PAGE_FILES),
         ],
-        exception_handlers={HTTPException: refuse, Exception: crash},
-        lifespan=lifespan,
+        control_routes=CONTROL_ROUTES,
+        on_http_error=report_http_error,
+        on_crash=report_crash,
     )
-    app.state.telegram = telegram
-    return app
 
 
 async def show_page(request: Request) -> Response:
-    """The page and what belongs to it; it loads nothing from anywhere else."""
+    """Serve a file of the page. Its policy forbids content from other hosts."""
     return FileResponse(Path(__file__).parent / _PAGE_FILES[request.url.path], headers=_PAGE_HEADERS)
 
 
-async def refuse(_: Request, error: Exception) -> Response:
-    """Tell in the Bot API's shape that there is nothing under this path."""
+async def report_http_error(_: Request, error: Exception) -> Response:
+    """Answer a wrong path or method in the Bot API's format."""
     code, reason = (error.status_code, error.detail) if isinstance(error, HTTPException) else (500, str(error))
     return JsonResponse({"ok": False, "error_code": code, "description": reason}, status_code=code)
 
 
-async def crash(_: Request, __: Exception) -> Response:
-    """Say that the stand-in itself is broken; the server logs how."""
+async def report_crash(_: Request, __: Exception) -> Response:
+    """Report a bug of the stand-in; the server logs its traceback."""
     body = {"ok": False, "error_code": 500, "description": "Internal Server Error: the stand-in failed, see its log"}
     return JsonResponse(body, status_code=500)

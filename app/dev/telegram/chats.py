@@ -1,25 +1,26 @@
-"""Chats, the people in them, and what was written."""
+"""Chats, people and messages."""
 
 import time
 from dataclasses import dataclass, field
 from typing import Literal
 
-from app.dev.telegram.calls import BotApiError, Json, bad_request
+from app.dev.standins import Json
+from app.dev.telegram.calls import BotApiError, bad_request
 from app.dev.telegram.formatting import Entity
 
 type ChatType = Literal["private", "group", "supergroup"]
 type Membership = Literal["member", "left", "kicked"]
 
 MESSAGE_LENGTH = 4096
-"""UTF-16 code units after entities parsing (https://core.telegram.org/bots/api#sendmessage)."""
+"""In UTF-16 code units, after entities parsing (https://core.telegram.org/bots/api#sendmessage)."""
 
 FIRST_SUPERGROUP_ID = -1_000_000_000_001
-"""Ids from here down are supergroups' and channels' (https://core.telegram.org/api/bots/ids)."""
+"""Supergroups and channels have ids from here down (https://core.telegram.org/api/bots/ids)."""
 
 
 @dataclass
 class Person:
-    """Somebody with a Telegram account."""
+    """A person with a Telegram account."""
 
     id: int
     first_name: str
@@ -27,31 +28,31 @@ class Person:
     language_code: str = "en"
 
     def as_user(self) -> Json:
-        """As a `User` of the Bot API."""
+        """Return a `User` of the Bot API."""
         user: Json = {"id": self.id, "is_bot": False, "first_name": self.first_name}
-        return user | _given(username=self.username, language_code=self.language_code)
+        return user | _without_none(username=self.username, language_code=self.language_code)
 
 
 @dataclass(frozen=True)
 class Content:
-    """What can be replaced by an edit."""
+    """The part of a message that an edit replaces."""
 
     text: str
     entities: list[Entity] = field(default_factory=list)
     keyboard: Json | None = None
-    """The inline keyboard, as it was sent."""
+    """The inline keyboard, as sent."""
     original: str = ""
     """The text before entities parsing."""
     parse_mode: str = ""
 
-    def shows_the_same_as(self, other: "Content") -> bool:
-        """Whether a reader could not tell the two apart."""
+    def looks_like(self, other: "Content") -> bool:
+        """Whether readers see the same text, entities and buttons."""
         return (self.text, self.entities, self.keyboard) == (other.text, other.entities, other.keyboard)
 
 
 @dataclass
 class Press:
-    """Somebody pressed a button, and perhaps got an answer."""
+    """A press of a button, with the bot's answer if there is one."""
 
     id: str
     chat_id: int
@@ -62,7 +63,7 @@ class Press:
 
 @dataclass
 class Message:
-    """A message in a chat, with its earlier versions and what was pressed under it."""
+    """A message in a chat, with its earlier versions and the presses of its buttons."""
 
     id: int
     date: int
@@ -80,16 +81,16 @@ class Message:
         return bool(self.sender["is_bot"])
 
     def has_button(self, callback_data: str) -> bool:
-        """Whether a button with this data is under the message now."""
+        """Whether the message now has a button with this data."""
         rows = (self.content.keyboard or {}).get("inline_keyboard", [])
         return any(button.get("callback_data") == callback_data for row in rows for button in row)
 
     def edit(self, content: Content) -> None:
         """Replace the content and keep the old one.
 
-        Raises BotApiError when nobody could see a difference.
+        Raises BotApiError when the new content looks like the old.
         """
-        if content.shows_the_same_as(self.content):
+        if content.looks_like(self.content):
             raise bad_request(
                 "message is not modified: specified new message content and reply markup are exactly the same as a "
                 "current content and reply markup of the message"
@@ -101,27 +102,27 @@ class Message:
 
 @dataclass
 class Chat:
-    """A private chat with the bot, or a group that the bot was added to."""
+    """A private chat with the bot, or a group."""
 
     id: int
     type: ChatType
     title: str = ""
-    """Of a group; a private chat goes by its person's name."""
+    """Set for groups; a private chat has its person's name."""
     person: Person | None = None
     username: str | None = None
     membership: Membership = "member"
     messages: dict[int, Message] = field(default_factory=dict)
 
     def as_chat(self) -> Json:
-        """As a `Chat` of the Bot API."""
+        """Return a `Chat` of the Bot API."""
         if self.person is not None:
-            return {"id": self.id, "type": "private", "first_name": self.person.first_name} | _given(
+            return {"id": self.id, "type": "private", "first_name": self.person.first_name} | _without_none(
                 username=self.person.username
             )
-        return {"id": self.id, "type": self.type, "title": self.title} | _given(username=self.username)
+        return {"id": self.id, "type": self.type, "title": self.title} | _without_none(username=self.username)
 
     def require_bot(self) -> None:
-        """Raise BotApiError (403) when the bot may not write here."""
+        """Raise BotApiError (403) if the bot may not write here."""
         if self.membership == "member":
             return
         if self.type == "private":
@@ -130,13 +131,13 @@ class Chat:
         raise BotApiError(403, f"Forbidden: bot {reason} the {self.type} chat")
 
     def add(self, sender: Json, content: Content, reply_to: Message | None = None) -> Message:
-        """Put a message at the end of the chat."""
+        """Append a message to the chat."""
         message = Message(len(self.messages) + 1, int(time.time()), sender, content, reply_to)
         self.messages[message.id] = message
         return message
 
     def message_json(self, message: Message) -> Json:
-        """As a `Message` of the Bot API; a message that it replies to comes along without its own."""
+        """Return a `Message` of the Bot API. It contains the message that it replies to, but not that one's reply."""
         content = message.content
         reply = message.reply_to
         return {
@@ -145,7 +146,7 @@ class Chat:
             "chat": self.as_chat(),
             "date": message.date,
             "text": content.text,
-        } | _given(
+        } | _without_none(
             entities=content.entities or None,
             reply_markup=content.keyboard,
             edit_date=message.edit_date,
@@ -153,12 +154,12 @@ class Chat:
         )
 
 
-def type_of(chat_id: int) -> ChatType:
-    """What kind of chat has this id."""
+def find_chat_type(chat_id: int) -> ChatType:
+    """Return the type of chat that has ids in this range."""
     if chat_id > 0:
         return "private"
     return "supergroup" if chat_id <= FIRST_SUPERGROUP_ID else "group"
 
 
-def _given(**values: object) -> Json:
+def _without_none(**values: object) -> Json:
     return {name: value for name, value in values.items() if value is not None}

@@ -1,6 +1,6 @@
 "use strict";
 
-// Everything that came from a chat reaches the page as text nodes or through a fixed list of properties, never as HTML.
+// Data from chats becomes text nodes or one of a fixed list of properties, never HTML.
 
 const $ = (id) => document.getElementById(id);
 const state = { bot: { commands: [] }, chats: [], open: null, drafts: new Map() };
@@ -11,13 +11,13 @@ const TAGS = {
 };
 
 function element(tag, properties = {}, ...children) {
-  const made = document.createElement(tag);
+  const created = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
-    if (name.includes("-") || name === "role") made.setAttribute(name, value);
-    else made[name] = value;
+    if (name.includes("-") || name === "role") created.setAttribute(name, value);
+    else created[name] = value;
   }
-  made.append(...children);
-  return made;
+  created.append(...children);
+  return created;
 }
 
 async function call(path, body) {
@@ -34,12 +34,12 @@ function toast(text, isAlert = false) {
   setTimeout(() => shown.remove(), isAlert ? 7000 : 4000);
 }
 
-const attempt = (work) => work().catch((error) => toast(error.message, true));
+const attempt = (action) => action().catch((error) => toast(error.message, true));
 const nameOf = (chat) => chat.title || chat.first_name;
-const timeOf = (date) => new Date(date * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-const dayOf = (date) => new Date(date * 1000).toLocaleDateString([], { day: "numeric", month: "long" });
+const formatTime = (date) => new Date(date * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+const formatDay = (date) => new Date(date * 1000).toLocaleDateString([], { day: "numeric", month: "long" });
 
-function awayNote(chat) {
+function membershipNote(chat) {
   if (chat.status === "member") return "";
   if (chat.type === "private") return "blocked the bot";
   return chat.status === "kicked" ? "the bot was removed" : "the bot is not here";
@@ -53,7 +53,7 @@ function paintAvatar(avatar, chat) {
 
 // Formatted text
 
-function formatted(text, entities) {
+function formatText(text, entities) {
   const fragment = document.createDocumentFragment();
   const ordered = [...entities].sort((a, b) => a.offset - b.offset || b.length - a.length);
   fill(fragment, text, 0, text.length, ordered);
@@ -69,7 +69,7 @@ function fill(parent, text, start, end, entities) {
     if (first >= last) continue;
     parent.append(text.slice(at, first));
     const inner = entities.slice(i + 1).filter((other) => other.offset < last);
-    const piece = shell(entity, text.slice(first, last));
+    const piece = entityElement(entity, text.slice(first, last));
     fill(piece, text, first, last, inner);
     parent.append(piece);
     at = last;
@@ -77,7 +77,7 @@ function fill(parent, text, start, end, entities) {
   parent.append(text.slice(at, end));
 }
 
-function shell(entity, covered) {
+function entityElement(entity, covered) {
   if (TAGS[entity.type]) return element(TAGS[entity.type]);
   if (entity.type === "spoiler") return element("span", { className: "spoiler", tabIndex: 0 });
   if (entity.type === "bot_command") return element("button", { className: "command", type: "button", onclick: () => suggest(covered) });
@@ -92,31 +92,31 @@ function suggest(text) {
   $("text").focus();
 }
 
-// The list of chats
+// List of chats
 
 function paintChats() {
   const ordered = [...state.chats].sort((a, b) => (b.last_message?.date ?? 0) - (a.last_message?.date ?? 0));
   const entries = ordered.map((chat) => {
     const last = chat.last_message;
-    const note = awayNote(chat);
+    const note = membershipNote(chat);
     return element(
       "button",
       { className: "entry", type: "button", "aria-current": String(chat.id === state.open), onclick: () => openChat(chat.id) },
       paintAvatar(element("span", { "aria-hidden": "true" }), chat),
       element(
         "span", { className: "preview" },
-        element("span", { className: "top" }, element("b", { textContent: nameOf(chat) }), element("time", { textContent: last ? timeOf(last.date) : "" })),
-        element("div", { className: note ? "last away" : "last", textContent: note || (last ? last.text.replaceAll("\n", " ") : "Nothing written yet") }),
+        element("span", { className: "top" }, element("b", { textContent: nameOf(chat) }), element("time", { textContent: last ? formatTime(last.date) : "" })),
+        element("div", { className: note ? "last inactive" : "last", textContent: note || (last ? last.text.replaceAll("\n", " ") : "No messages yet") }),
       ),
     );
   });
-  $("chats").replaceChildren(...(entries.length ? entries : [element("p", { textContent: "There are no chats yet. Make a person or a group, and write to the bot." })]));
+  $("chats").replaceChildren(...(entries.length ? entries : [element("p", { textContent: "There are no chats yet. Create a person or a group, and write to the bot." })]));
 }
 
 function paintBot() {
   const { username, is_listening, pending_updates } = state.bot;
-  const waiting = pending_updates ? `, ${pending_updates} to fetch` : "";
-  $("bot").textContent = is_listening ? "The bot is listening" : `The bot is not listening${waiting}`;
+  const pending = pending_updates ? `, ${pending_updates} updates wait` : "";
+  $("bot").textContent = is_listening ? "The bot is listening" : `The bot is not listening${pending}`;
   $("bot").title = `@${username}`;
   $("commands").replaceChildren(
     ...state.bot.commands.map(({ command, description }) =>
@@ -124,7 +124,7 @@ function paintBot() {
   );
 }
 
-// One chat
+// Open chat
 
 async function openChat(id) {
   if (state.open !== null) state.drafts.set(state.open, $("text").value);
@@ -138,16 +138,16 @@ async function openChat(id) {
 }
 
 async function paintChat(toEnd = false) {
-  const known = state.chats.some((chat) => chat.id === state.open);
-  $("chat").hidden = !known;
-  $("nothing").hidden = known;
-  if (!known) return;
-  const wanted = state.open;
-  const { chat, messages } = await call(`/chats/${wanted}/messages`);
-  if (wanted !== state.open) return;
+  const exists = state.chats.some((chat) => chat.id === state.open);
+  $("chat").hidden = !exists;
+  $("nothing").hidden = exists;
+  if (!exists) return;
+  const chatId = state.open;
+  const { chat, messages } = await call(`/chats/${chatId}/messages`);
+  if (chatId !== state.open) return;
   paintAvatar($("chat-avatar"), chat);
   $("chat-name").textContent = nameOf(chat);
-  const details = [awayNote(chat), chat.type, chat.username && `@${chat.username}`, chat.language_code, `id ${chat.id}`];
+  const details = [membershipNote(chat), chat.type, chat.username && `@${chat.username}`, chat.language_code, `id ${chat.id}`];
   $("chat-details").textContent = details.filter(Boolean).join(" · ");
   $("membership").replaceChildren(...membershipButtons(chat));
   paintWriters(chat);
@@ -157,7 +157,7 @@ async function paintChat(toEnd = false) {
   let day = "";
   list.replaceChildren();
   for (const message of messages) {
-    if (dayOf(message.date) !== day) list.append(element("li", { className: "day", textContent: (day = dayOf(message.date)) }));
+    if (formatDay(message.date) !== day) list.append(element("li", { className: "day", textContent: (day = formatDay(message.date)) }));
     list.append(messageItem(chat, message, messages, opened));
   }
   if (toEnd || wasAtEnd) list.scrollTop = list.scrollHeight;
@@ -165,7 +165,7 @@ async function paintChat(toEnd = false) {
 
 function membershipButtons(chat) {
   const change = (label, status, className = "") =>
-    element("button", { type: "button", className, textContent: label, onclick: () => attempt(() => call(`/chats/${chat.id}/membership`, { status, ...writer(chat) })) });
+    element("button", { type: "button", className, textContent: label, onclick: () => attempt(() => call(`/chats/${chat.id}/membership`, { status, ...selectedWriter(chat) })) });
   if (chat.type === "private") return [chat.status === "member" ? change("Block", "kicked", "danger") : change("Unblock", "member")];
   return [chat.status === "member" ? change("Kick the bot", "kicked", "danger") : change("Add the bot", "member")];
 }
@@ -179,7 +179,7 @@ function paintWriters(chat) {
   if (people.some((person) => String(person.id) === chosen)) $("writer").value = chosen;
 }
 
-function writer(chat) {
+function selectedWriter(chat) {
   if (chat.type === "private") return {};
   const person = state.chats.find((other) => String(other.id) === $("writer").value) || state.chats.find((other) => other.type === "private");
   if (!person) return {};
@@ -195,20 +195,20 @@ function messageItem(chat, message, messages, opened) {
   const quoted = messages.find((other) => other.message_id === message.reply_to_message_id);
   if (quoted) bubble.append(element("div", { className: "quoted", textContent: quoted.text }));
   const body = element("div", { className: "body" });
-  body.append(formatted(message.text, message.entities));
-  bubble.append(body, footOf(message, opened));
+  body.append(formatText(message.text, message.entities));
+  bubble.append(body, messageFooter(message, opened));
   const item = element("li", { className: `message ${message.direction}` }, bubble);
-  if (message.buttons.length) item.append(keyboardOf(chat, message));
+  if (message.buttons.length) item.append(keyboardElement(chat, message));
   const press = message.presses.at(-1);
   if (press) {
-    const said = press.answer === null ? "no answer yet" : press.answer.text ? `“${press.answer.text}”` : "answered";
-    item.append(element("div", { className: "pressed", textContent: `${press.from.first_name} pressed ${press.callback_data}: ${said}` }));
+    const answer = press.answer === null ? "no answer yet" : press.answer.text ? `“${press.answer.text}”` : "answered";
+    item.append(element("div", { className: "pressed", textContent: `${press.from.first_name} pressed ${press.callback_data}: ${answer}` }));
   }
   return item;
 }
 
-function footOf(message, opened) {
-  const marks = [message.edit_date && "edited", timeOf(message.date)].filter(Boolean).join(" ");
+function messageFooter(message, opened) {
+  const marks = [message.edit_date && "edited", formatTime(message.date)].filter(Boolean).join(" ");
   const foot = element("div", { className: "foot" });
   if (message.direction === "from_bot") {
     const versions = new Set([...message.edits, message].map((version) => version.original_text));
@@ -221,26 +221,26 @@ function footOf(message, opened) {
   return foot;
 }
 
-function keyboardOf(chat, message) {
+function keyboardElement(chat, message) {
   const rows = message.buttons.map((row) => element("div", {}, ...row.map((button) => element("button", {
     type: "button",
     textContent: button.url ? `${button.text} ↗` : button.text,
     title: button.callback_data || button.url || "",
-    onclick: () => pressed(chat, message, button),
+    onclick: () => pressButton(chat, message, button),
   }))));
   return element("div", { className: "keyboard" }, ...rows);
 }
 
-function pressed(chat, message, button) {
+function pressButton(chat, message, button) {
   if (button.url) {
     if (SAFE_LINK.test(button.url)) window.open(button.url, "_blank", "noopener,noreferrer");
     return;
   }
   if (!button.callback_data) return;
-  attempt(() => call(`/chats/${chat.id}/press`, { message_id: message.message_id, callback_data: button.callback_data, ...writer(chat) }));
+  attempt(() => call(`/chats/${chat.id}/press`, { message_id: message.message_id, callback_data: button.callback_data, ...selectedWriter(chat) }));
 }
 
-// Writing and making chats
+// Sending messages and creating chats
 
 $("composer").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -248,7 +248,7 @@ $("composer").addEventListener("submit", (event) => {
   const chat = state.chats.find((other) => other.id === state.open);
   if (!text.trim() || !chat) return;
   $("text").value = "";
-  attempt(() => call(`/chats/${chat.id}/messages`, { text, ...writer(chat) }));
+  attempt(() => call(`/chats/${chat.id}/messages`, { text, ...selectedWriter(chat) }));
 });
 
 $("text").addEventListener("keydown", (event) => {
@@ -277,9 +277,9 @@ $("creator-form").addEventListener("submit", async (event) => {
     const chat = await call("/chats", isPrivate
       ? { type: "private", first_name: fields.name, username, language_code: fields.language }
       : { type: fields.type, title: fields.name, username, status: "left" });
-    if (!isPrivate) await call(`/chats/${chat.id}/membership`, { status: "member", ...writer(chat) });
+    if (!isPrivate) await call(`/chats/${chat.id}/membership`, { status: "member", ...selectedWriter(chat) });
     const start = isPrivate ? "/start" : `/start@${state.bot.username}`;
-    if (fields.payload) await call(`/chats/${chat.id}/messages`, { text: `${start} ${fields.payload}`, ...writer(chat) });
+    if (fields.payload) await call(`/chats/${chat.id}/messages`, { text: `${start} ${fields.payload}`, ...selectedWriter(chat) });
     event.target.reset();
     paintCreator();
     $("creator").close();
@@ -290,7 +290,7 @@ $("creator-form").addEventListener("submit", async (event) => {
   }
 });
 
-// Staying up to date: one refresh at a time, and one more if something changed meanwhile
+// Refreshing: one refresh at a time, and another one if something changed meanwhile
 
 let refreshing = null;
 let isStale = false;
@@ -321,7 +321,7 @@ events.onmessage = ({ data }) => {
   if (change.kind !== "action") attempt(refresh);
 };
 
-// Nothing tells when a bot begins or ceases to poll, so look now and then.
+// No event reports that a bot starts or stops polling, so ask periodically.
 setInterval(async () => {
   try {
     state.bot = await call("/bot");
@@ -334,6 +334,6 @@ setInterval(async () => {
 paintCreator();
 attempt(async () => {
   await refresh();
-  const wanted = Number(location.hash.slice(1));
-  if (state.chats.some((chat) => chat.id === wanted)) await openChat(wanted);
+  const chatId = Number(location.hash.slice(1));
+  if (state.chats.some((chat) => chat.id === chatId)) await openChat(chatId);
 });

@@ -1,14 +1,14 @@
-"""What goes into the control API and what comes out of it."""
+"""Requests and responses of the control API."""
 
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.dev.telegram.calls import Json
+from app.dev.standins import Json
 from app.dev.telegram.chats import Chat, ChatType, Content, Membership, Message, Person, Press
 
-STRANGER = Person(5_300_700_900, "Alex", "alex_at_lunch")
-"""Who acts in a group when the request does not say who does."""
+DEFAULT_PERSON = Person(5_300_700_900, "Alex", "alex_at_lunch")
+"""Acts in a group when the request names no person."""
 
 MAX_ID = 2**52
 """Telegram's ids have at most 52 significant bits (https://core.telegram.org/bots/api#chat)."""
@@ -22,29 +22,29 @@ class _Input(BaseModel):
 
 
 class Sender(_Input):
-    """A person, as a request names them."""
+    """The person that acts."""
 
     id: int = Field(gt=0, lt=MAX_ID)
-    first_name: Name = STRANGER.first_name
+    first_name: Name = DEFAULT_PERSON.first_name
     username: Username | None = None
     language_code: str = "en"
 
-    def person(self) -> Person:
-        """The person that is meant."""
+    def to_person(self) -> Person:
+        """Return the person."""
         return Person(self.id, self.first_name, self.username, self.language_code)
 
 
 class NewChat(_Input):
-    """A chat to be made."""
+    """A chat to create."""
 
     id: int | None = Field(default=None, gt=-MAX_ID, lt=MAX_ID)
     type: ChatType = "private"
     title: Name = "Lunch group"
-    first_name: Name = STRANGER.first_name
+    first_name: Name = DEFAULT_PERSON.first_name
     username: Username | None = None
     language_code: str = "en"
     status: Membership = "member"
-    """Where the bot stands at first: `left` makes a group that it can be added to."""
+    """The bot's membership; `left` creates a group without the bot."""
 
 
 class _Action(_Input):
@@ -52,26 +52,26 @@ class _Action(_Input):
 
 
 class NewMessage(_Action):
-    """What somebody writes."""
+    """A message from a person."""
 
     text: str
 
 
 class ButtonPress(_Action):
-    """Which button somebody presses."""
+    """A press of a button by a person."""
 
     message_id: int
     callback_data: str
 
 
 class MembershipChange(_Action):
-    """What becomes of the bot in the chat."""
+    """The bot's new membership in the chat."""
 
     status: Membership
 
 
 def chat_json(chat: Chat) -> Json:
-    """A chat, with what was written last."""
+    """Format a chat with its last message."""
     messages = list(chat.messages.values())
     return {
         "id": chat.id,
@@ -87,7 +87,7 @@ def chat_json(chat: Chat) -> Json:
 
 
 def message_json(message: Message) -> Json:
-    """A message, with its earlier versions and what was pressed under it."""
+    """Format a message with its earlier versions and the presses of its buttons."""
     return {
         "message_id": message.id,
         "direction": "from_bot" if message.is_from_bot else "to_bot",
@@ -101,7 +101,7 @@ def message_json(message: Message) -> Json:
 
 
 def content_json(content: Content) -> Json:
-    """One version of a message."""
+    """Format one version of a message."""
     return {
         "text": content.text,
         "original_text": content.original,
@@ -112,7 +112,7 @@ def content_json(content: Content) -> Json:
 
 
 def press_json(press: Press) -> Json:
-    """A press of a button; `answer` is None until the bot has answered."""
+    """Format a press of a button; `answer` is None until the bot answers."""
     return {
         "callback_query_id": press.id,
         "callback_data": press.callback_data,

@@ -1,4 +1,4 @@
-"""The way of updates to the bot: the queue behind getUpdates, or the webhook that takes its place."""
+"""How updates reach the bot: a queue that getUpdates reads, or a webhook."""
 
 import asyncio
 import logging
@@ -8,27 +8,28 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from app.dev.telegram.calls import BotApiError, Json
+from app.dev.standins import Json
+from app.dev.telegram.calls import BotApiError
 
-LONGEST_POLL_S = 50
-"""What the real service cuts a longer `timeout` of getUpdates down to."""
+MAX_POLL_S = 50
+"""The real service shortens a longer `timeout` of getUpdates to this."""
 
-BETWEEN_POLLS_S = 5
-"""A bot that polls comes back at once; one that has not by then is taken to have stopped."""
+POLL_GAP_S = 5
+"""A bot polls again immediately; after this time without a poll it counts as stopped."""
 
 WEBHOOK_TIMEOUT_S = 10
 WEBHOOK_RETRY_S = 1
-"""The real service waits longer and longer; somebody who restarts the bot at their desk does not want to."""
+"""The real service backs off for longer; a developer who restarts the bot does not want to wait."""
 
-UNASKED_UPDATES = {"chat_member", "message_reaction", "message_reaction_count"}
-"""Left out unless `allowed_updates` names them (https://core.telegram.org/bots/api#getupdates)."""
+OPT_IN_UPDATES = {"chat_member", "message_reaction", "message_reaction_count"}
+"""Sent only if `allowed_updates` names them (https://core.telegram.org/bots/api#getupdates)."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass
 class Webhook:
-    """Where updates are sent, and how that went."""
+    """The receiver of updates, and the last delivery error."""
 
     url: str
     secret_token: str
@@ -43,7 +44,7 @@ class _Poll:
 
 
 class UpdateQueue:
-    """Updates in the order of their ids, kept until the bot has confirmed them."""
+    """Updates in the order of their ids, kept until the bot confirms them."""
 
     def __init__(self) -> None:
         self.allowed: list[str] = []
@@ -60,18 +61,18 @@ class UpdateQueue:
 
     @property
     def is_polled(self) -> bool:
-        """Whether a getUpdates is waiting just now."""
+        """Whether a getUpdates call is waiting now."""
         return self._poll is not None
 
     @property
-    def is_taken(self) -> bool:
-        """Whether somebody fetches the updates: by polling, also when between two polls, or by a webhook."""
-        has_just_polled = self._polled_at is not None and time.monotonic() - self._polled_at < BETWEEN_POLLS_S
+    def has_receiver(self) -> bool:
+        """Whether a program receives the updates: it polls, it polled within POLL_GAP_S, or it has a webhook."""
+        has_just_polled = self._polled_at is not None and time.monotonic() - self._polled_at < POLL_GAP_S
         return self.is_polled or has_just_polled or self.webhook is not None
 
     def put(self, kind: str, content: Json) -> int | None:
-        """Queue an update; its id, or None when the bot has asked not to get this kind."""
-        if kind not in self.allowed and (self.allowed or kind in UNASKED_UPDATES):
+        """Queue an update; return its id, or None when the bot's `allowed_updates` exclude this kind."""
+        if kind not in self.allowed and (self.allowed or kind in OPT_IN_UPDATES):
             return None
         update_id = self._next_id
         self._next_id += 1
@@ -80,7 +81,7 @@ class UpdateQueue:
         return update_id
 
     def confirm(self, offset: int) -> None:
-        """Forget the updates before `offset`; a negative one counts from the end."""
+        """Drop the updates before `offset`; a negative offset counts from the end."""
         if offset < 0:
             while len(self._pending) > -offset:
                 self._pending.popleft()
@@ -89,19 +90,19 @@ class UpdateQueue:
         if not self._pending:
             self._arrived.clear()
 
-    def forget(self) -> None:
-        """Drop every update. Ids go on from where they are: a bot that keeps its offset misses nothing."""
+    def clear(self) -> None:
+        """Drop every update. Ids continue, so that a bot that keeps its offset misses no later update."""
         self._pending.clear()
         self._arrived.clear()
 
     async def poll(self, *, offset: int, limit: int, timeout_s: int) -> list[Json]:
-        """Confirm, then wait for updates, as getUpdates does.
+        """Confirm updates, then wait for new ones, as getUpdates does.
 
-        Raises BotApiError (409) when another poll begins meanwhile: the newer one wins.
+        Raises BotApiError (409) when another poll starts meanwhile: the newer poll wins.
         """
         self._terminate_poll()
         self.confirm(offset)
-        poll = self._poll = _Poll(asyncio.timeout(min(timeout_s, LONGEST_POLL_S)))
+        poll = self._poll = _Poll(asyncio.timeout(min(timeout_s, MAX_POLL_S)))
         try:
             async with poll.timeout:
                 await self._arrived.wait()
@@ -121,7 +122,7 @@ class UpdateQueue:
             self._poll.timeout.reschedule(asyncio.get_running_loop().time())
 
     def set_webhook(self, webhook: Webhook | None) -> None:
-        """Begin to send updates to a webhook, or stop."""
+        """Start to send updates to a webhook; None stops that."""
         if self._delivery is not None:
             self._delivery.cancel()
             self._delivery = None
@@ -131,7 +132,7 @@ class UpdateQueue:
             self._delivery = asyncio.create_task(self._deliver(webhook))
 
     async def _deliver(self, webhook: Webhook) -> None:
-        """Send one update after the other; the next only when the webhook has taken this one."""
+        """Send the updates one by one; repeat each until the webhook accepts it."""
         headers = {"X-Telegram-Bot-Api-Secret-Token": webhook.secret_token} if webhook.secret_token else {}
         timeout = aiohttp.ClientTimeout(total=WEBHOOK_TIMEOUT_S)
         async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
@@ -144,7 +145,7 @@ class UpdateQueue:
                     async with session.post(webhook.url, json=update) as response:
                         response.raise_for_status()
                 except (aiohttp.ClientError, TimeoutError) as error:
-                    _log.warning("The webhook did not take update %d: %r", update["update_id"], error)
+                    _log.warning("The webhook did not accept update %d: %r", update["update_id"], error)
                     webhook.last_error_date = int(time.time())
                     webhook.last_error_message = str(error) or "Connection timed out"
                     await asyncio.sleep(WEBHOOK_RETRY_S)
