@@ -181,10 +181,10 @@ def seed(
     """Add demo cafes, people and 40 days of orders, where they are missing."""
     from app.dev import seed as demo
 
-    async def work(clients: "Clients") -> demo.Seeded:
+    async def work(clients: "Clients") -> demo.DemoData:
         with _progress("Seeding") as progress:
             await demo.seed(clients, users=users, seed=seed, progress=progress)
-        return await demo.seeded(clients)
+        return await demo.count_demo_data(clients)
 
     print(_with_clients(work))
 

@@ -33,7 +33,7 @@ from sqlmodel import col, select
 from app.ai.stats import FAVORITES_MAX, PERIOD_DAYS, CategoryShares, FavoriteDish, OrderStats
 from app.clients import Clients, open_clients
 from app.dev.embedded import embedded
-from app.dev.seed import seed, seeded
+from app.dev.seed import count_demo_data, seed
 from app.migrate import migrate
 from app.models import Cafe, MenuCategory, MenuItem, Order, OrderItem, OrderStatus, User
 from app.resolvers.statistics import order_stats
@@ -62,7 +62,7 @@ async def main(users: int, sample: int, rounds: int) -> None:
             async with open_clients(settings) as clients:
                 await migrate(clients.engine)
                 await seed(clients, users=users, today=TODAY)
-                print(await seeded(clients))
+                print(await count_demo_data(clients))
                 async with clients.db() as session:
                     # As autovacuum does a minute later, on a server where it has the time.
                     await session.execute(sa.text("ANALYZE menu_items, cafes"))

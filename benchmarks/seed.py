@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from app.clients import Clients, open_clients
 from app.dev.embedded import embedded
-from app.dev.seed import seed, seeded
+from app.dev.seed import count_demo_data, seed
 from app.migrate import migrate
 from app.models import metadata
 from app.settings import Settings
@@ -49,7 +49,7 @@ async def main(users: int, sample: int, rounds: int) -> None:
 
 async def whole(clients: Clients, users: int) -> None:
     seconds = await timed(seed(clients, users=users, today=TODAY))
-    lines = (await seeded(clients)).lines
+    lines = (await count_demo_data(clients)).lines
     print(f"seed: {users:,} people, {lines:,} order lines in {seconds:.1f} s: {speed(lines, seconds)}")
 
 

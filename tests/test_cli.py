@@ -313,7 +313,7 @@ def test_what_was_seeded_is_told_in_one_line(lunch_bot: Program, database: None)
     assert (ended.status, ended.err) == (0, "")
     assert re.fullmatch(
         r"Manager 4500000000000001; cafes 1 Basil & Thyme, 2 Пельменная №1, 3 Green Fork;"
-        r" 50 people, (1,\d{3}|\d{3}) orders, \d,\d{3} order lines\.\n",
+        r" 50 users, (1,\d{3}|\d{3}) orders, \d,\d{3} order lines\.\n",
         ended.out,
     )
 

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 
 from app.dev.addresses import Addresses, colleagues_bearer, managers_bearer
-from app.dev.seed.people import FIRST_TGID
+from app.dev.seed.users import FIRST_TGID
 from app.settings import Settings
 
 CAFE_ID = 1

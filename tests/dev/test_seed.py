@@ -1,4 +1,4 @@
-"""The demo data: the same for the same seed, all or nothing, by the rules of ordering, and with habits in it."""
+"""The demo data: they are reproducible, complete, follow the rules of ordering and contain habits."""
 
 import asyncio
 import datetime as dt
@@ -16,9 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import SQLModel, col, select
 
 from app.clients import Clients, open_clients
-from app.dev.seed import MANAGER_TGID, seed, seeded
+from app.dev.seed import MANAGER_TGID, count_demo_data, seed
 from app.dev.seed.menus import KINDS, MENUS, Kind
-from app.dev.seed.people import FIRST_TGID, USERS_MAX, people
+from app.dev.seed.users import FIRST_TGID, MAX_USERS, draw_users
 from app.errors import ServiceUnavailable, as_lunchbot_error
 from app.models import (
     Cafe,
@@ -41,7 +41,7 @@ WORKDAYS = {day for ago in range(1, 41) if (day := TODAY - dt.timedelta(days=ago
 
 
 class Line(NamedTuple):
-    """A dish or an extra that somebody ordered."""
+    """A dish or an extra of an order."""
 
     name: str
     category: str
@@ -49,11 +49,11 @@ class Line(NamedTuple):
     quantity: int
 
 
-class Ordered(NamedTuple):
-    """An order by what it says, without the numbers that the database counts."""
+class OrderRecord(NamedTuple):
+    """An order without the ids that the database generates."""
 
     tgid: int
-    person: str
+    user: str
     cafe: str
     date: dt.date
     status: OrderStatus
@@ -69,8 +69,8 @@ class Ordered(NamedTuple):
         return [line.name for line in self.lines if line.category == category]
 
 
-async def ordered(clients: Clients) -> list[Ordered]:
-    """All orders, by person and date."""
+async def list_orders(clients: Clients) -> list[OrderRecord]:
+    """Return all orders by user and date."""
     async with clients.db() as session:
         lines: dict[int, set[Line]] = {}
         for item in await session.scalars(select(OrderItem)):
@@ -82,7 +82,7 @@ async def ordered(clients: Clients) -> list[Ordered]:
             .order_by(col(Order.user_tgid), col(Order.date))
         )
         return [
-            Ordered(
+            OrderRecord(
                 user.tgid,
                 user.name,
                 cafe.name,
@@ -100,14 +100,14 @@ async def ordered(clients: Clients) -> list[Ordered]:
         ]
 
 
-async def count(clients: Clients, table: type[SQLModel]) -> int:
+async def count_rows(clients: Clients, table: type[SQLModel]) -> int:
     async with clients.db() as session:
         return await session.scalar(sa.select(sa.func.count()).select_from(table)) or 0
 
 
 @pytest.fixture(scope="module")
 async def demo(server: AsyncEngine, template: str, services: Services) -> AsyncIterator[Clients]:
-    """A database with the default demo data, for all tests that only look."""
+    """A database with the default demo data, for tests that only read."""
     name = f"demo_{uuid4().hex}"
     async with server.connect() as connection:
         await connection.execute(sa.text(f"CREATE DATABASE {name} TEMPLATE {template}"))
@@ -125,73 +125,75 @@ async def demo(server: AsyncEngine, template: str, services: Services) -> AsyncI
 
 
 @pytest.fixture(scope="module")
-async def orders(demo: Clients) -> list[Ordered]:
-    return await ordered(demo)
+async def orders(demo: Clients) -> list[OrderRecord]:
+    return await list_orders(demo)
 
 
-def by_person(orders: list[Ordered]) -> list[list[Ordered]]:
-    people: dict[int, list[Ordered]] = {}
+def group_by_user(orders: list[OrderRecord]) -> list[list[OrderRecord]]:
+    groups: dict[int, list[OrderRecord]] = {}
     for order in orders:
-        people.setdefault(order.tgid, []).append(order)
-    return list(people.values())
+        groups.setdefault(order.tgid, []).append(order)
+    return list(groups.values())
 
 
-async def test_the_same_seed_makes_the_same_rows(clients: Clients, orders: list[Ordered]) -> None:
-    """Names, orders, lines, notes, prices and times are drawn from the seed and the day alone."""
+async def test_the_same_seed_gives_the_same_rows(clients: Clients, orders: list[OrderRecord]) -> None:
+    """Names, orders, lines, notes, prices and times depend only on the seed and the day."""
     await seed(clients, seed=1, today=TODAY)
 
-    assert await ordered(clients) == orders
+    assert await list_orders(clients) == orders
 
 
-async def test_another_seed_makes_other_orders(clients: Clients, orders: list[Ordered]) -> None:
-    """Other people with other habits, and as many of them."""
+async def test_another_seed_gives_other_orders(clients: Clients, orders: list[OrderRecord]) -> None:
+    """Another seed gives the same number of users, with other names and orders."""
     await seed(clients, seed=2, today=TODAY)
 
-    others = await ordered(clients)
+    others = await list_orders(clients)
     assert {order.tgid for order in others} == {order.tgid for order in orders}
-    assert {order.person for order in others} != {order.person for order in orders}
+    assert {order.user for order in others} != {order.user for order in orders}
     assert not set(others) & set(orders)
 
 
-async def test_people_do_not_depend_on_how_many_they_are(clients: Clients, orders: list[Ordered]) -> None:
-    """The first ten of sixty are the ten."""
+async def test_users_do_not_depend_on_their_number(clients: Clients, orders: list[OrderRecord]) -> None:
+    """Ten users are the same as the first ten of sixty."""
     await seed(clients, users=10, today=TODAY)
 
-    assert await ordered(clients) == [order for order in orders if order.tgid < FIRST_TGID + 10]
+    assert await list_orders(clients) == [order for order in orders if order.tgid < FIRST_TGID + 10]
 
 
 async def test_a_second_run_adds_nothing(clients: Clients) -> None:
-    """Whatever its seed and its day are: those who have ordered get no more orders."""
+    """A second run, even with another seed and day, adds no orders for users with orders."""
     await seed(clients, users=10, today=TODAY)
-    before = await ordered(clients)
+    before = await list_orders(clients)
 
     await seed(clients, users=10, seed=2, today=TODAY + dt.timedelta(days=7))
 
-    assert await ordered(clients) == before
-    assert [await count(clients, table) for table in (Cafe, User)] == [3, 11]
+    assert await list_orders(clients) == before
+    assert [await count_rows(clients, table) for table in (Cafe, User)] == [3, 11]
 
 
-async def test_a_second_run_costs_a_few_statements(clients: Clients) -> None:
-    """Every start of `lunch-bot dev` is one."""
+async def test_a_second_run_needs_few_statements(clients: Clients) -> None:
+    """A second run executes at most five statements, because every start of `lunch-bot dev` is one."""
     await seed(clients, today=TODAY)
     statements = []
-    sa.event.listen(clients.engine.sync_engine, "before_cursor_execute", lambda *told: statements.append(told[2]))
+    sa.event.listen(
+        clients.engine.sync_engine, "before_cursor_execute", lambda *arguments: statements.append(arguments[2])
+    )
 
     await seed(clients, today=TODAY)
 
     assert len(statements) <= 5
 
 
-async def test_more_people_are_added_to_those_there_are(clients: Clients, orders: list[Ordered]) -> None:
-    """In two runs or in one, the same data come out."""
+async def test_users_are_added_to_existing_ones(clients: Clients, orders: list[OrderRecord]) -> None:
+    """Two runs with increasing numbers of users give the same data as one."""
     await seed(clients, users=20, today=TODAY)
     await seed(clients, users=60, today=TODAY)
 
-    assert await ordered(clients) == orders
+    assert await list_orders(clients) == orders
 
 
-async def test_who_has_not_ordered_gets_orders(clients: Clients, orders: list[Ordered]) -> None:
-    """A person who is there keeps the name, and gets the orders that are missing."""
+async def test_an_existing_user_without_orders_gets_orders(clients: Clients, orders: list[OrderRecord]) -> None:
+    """An existing user keeps the name and gets the missing orders."""
     await seed(clients, users=2, today=TODAY)
     async with clients.db() as session:
         await session.execute(sa.delete(Order).where(col(Order.user_tgid) == FIRST_TGID))
@@ -199,45 +201,45 @@ async def test_who_has_not_ordered_gets_orders(clients: Clients, orders: list[Or
 
     await seed(clients, users=2, today=TODAY)
 
-    assert await ordered(clients) == [
-        order._replace(person="Renamed") if order.tgid == FIRST_TGID else order
+    assert await list_orders(clients) == [
+        order._replace(user="Renamed") if order.tgid == FIRST_TGID else order
         for order in orders
         if order.tgid < FIRST_TGID + 2
     ]
 
 
-async def test_people_speak_the_language_of_their_name(demo: Clients) -> None:
-    """Every other one is Russian, and gets Russian recommendations."""
+async def test_users_have_the_language_of_their_name(demo: Clients) -> None:
+    """Every second user has a Russian name and the language Russian."""
     async with demo.db() as session:
-        found = await session.scalars(select(User).where(col(User.tgid) >= FIRST_TGID).order_by(col(User.tgid)))
-        languages = [(user.name.isascii(), user.language) for user in found]
+        users = await session.scalars(select(User).where(col(User.tgid) >= FIRST_TGID).order_by(col(User.tgid)))
+        languages = [(user.name.isascii(), user.language) for user in users]
 
     assert languages == [(True, Language.EN), (False, Language.RU)] * 30
 
 
-def test_no_two_people_have_one_name() -> None:
-    """Not even a hundred thousand of them."""
-    assert len({person.name for person in people(1, range(FIRST_TGID, FIRST_TGID + USERS_MAX))}) == USERS_MAX
+def test_names_are_unique() -> None:
+    """A hundred thousand users have different names."""
+    assert len({user.name for user in draw_users(1, range(FIRST_TGID, FIRST_TGID + MAX_USERS))}) == MAX_USERS
 
 
-async def test_two_at_once_make_one_set(clients: Clients, orders: list[Ordered]) -> None:
-    """The second waits for the first and finds all there, or adds what the first was not asked for."""
+async def test_simultaneous_runs_give_the_same_data(clients: Clients, orders: list[OrderRecord]) -> None:
+    """Two simultaneous runs give the same data as one run with the larger number of users."""
     await seed(clients, users=1, today=TODAY)
 
     await asyncio.gather(seed(clients, users=40, today=TODAY), seed(clients, users=60, today=TODAY))
 
-    assert await ordered(clients) == orders
+    assert await list_orders(clients) == orders
 
 
-async def test_two_at_once_make_three_cafes(clients: Clients) -> None:
-    """Also where there is nothing at all yet."""
+async def test_simultaneous_first_runs_add_the_cafes_once(clients: Clients) -> None:
+    """Simultaneous runs in an empty database add each cafe once."""
     await asyncio.gather(*(seed(clients, users=1, today=TODAY) for _ in range(4)))
 
-    assert await count(clients, Cafe) == len(MENUS)
+    assert await count_rows(clients, Cafe) == len(MENUS)
 
 
-async def test_what_ends_in_the_middle_leaves_nothing(clients: Clients) -> None:
-    """Half of the people would be worse than none. Even the cafes' numbers are not used up."""
+async def test_an_interrupted_run_leaves_nothing(clients: Clients) -> None:
+    """An interrupted run leaves no rows and does not use up ids of cafes."""
 
     class Killed(Exception):
         pass
@@ -250,20 +252,20 @@ async def test_what_ends_in_the_middle_leaves_nothing(clients: Clients) -> None:
         await seed(clients, today=TODAY, progress=progress)
 
     tables = User, Cafe, MenuItem, Combo, Deadline, DeliveryDay, Order, OrderItem
-    assert [await count(clients, table) for table in tables] == [0] * len(tables)
+    assert [await count_rows(clients, table) for table in tables] == [0] * len(tables)
     await seed(clients, users=1, today=TODAY)
-    assert [cafe_id for cafe_id, _ in (await seeded(clients)).cafes] == [1, 2, 3]
+    assert [cafe_id for cafe_id, _ in (await count_demo_data(clients)).cafes] == [1, 2, 3]
 
 
-async def test_a_database_that_goes_away_in_the_middle_is_told(clients: Clients) -> None:
-    """A COPY that is cut off fails as any other statement does, and leaves nothing."""
-    seeding = asyncio.create_task(seed(clients, users=USERS_MAX, today=TODAY))
+async def test_a_lost_connection_is_reported(clients: Clients) -> None:
+    """A lost connection during COPY means that the service is unavailable, and leaves no rows."""
+    seeding = asyncio.create_task(seed(clients, users=MAX_USERS, today=TODAY))
     async with clients.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
-        ended = sa.text(
+        terminate = sa.text(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
             " WHERE datname = current_database() AND query LIKE 'COPY%order_items%'"
         )
-        while not await connection.scalar(ended):
+        while not await connection.scalar(terminate):
             assert not seeding.done()
             await asyncio.sleep(0.01)
 
@@ -271,23 +273,23 @@ async def test_a_database_that_goes_away_in_the_middle_is_told(clients: Clients)
         await seeding
 
     assert isinstance(as_lunchbot_error(failure.value), ServiceUnavailable)
-    assert await count(clients, User) == 0
+    assert await count_rows(clients, User) == 0
 
 
-async def test_progress_is_told_to_the_end(clients: Clients) -> None:
-    """First what there is to do, then what is done of it; those who are there are not counted."""
-    told: list[tuple[int, int]] = []
+async def test_progress_is_reported_until_the_end(clients: Clients) -> None:
+    """Progress starts at 0 and ends at the number of new users."""
+    reports: list[tuple[int, int]] = []
     await seed(clients, users=5, today=TODAY)
 
-    await seed(clients, users=300, today=TODAY, progress=lambda *counts: told.append(counts))
+    await seed(clients, users=300, today=TODAY, progress=lambda *counts: reports.append(counts))
 
-    assert (told[0], told[-1]) == ((0, 295), (295, 295))
-    assert len(told) > 2
-    assert told == sorted(told)
+    assert (reports[0], reports[-1]) == ((0, 295), (295, 295))
+    assert len(reports) > 2
+    assert reports == sorted(reports)
 
 
-async def test_the_manager_and_the_cafes_are_there(demo: Clients) -> None:
-    """`lunch-bot dev --demo` counts on the manager and on the first cafe."""
+async def test_the_manager_and_the_cafes_are_added(demo: Clients) -> None:
+    """The manager and the cafes have the ids that `lunch-bot dev --demo` expects."""
     async with demo.db() as session:
         manager = await session.get_one(User, MANAGER_TGID)
         cafes = (await session.scalars(select(Cafe).order_by(col(Cafe.id)))).all()
@@ -300,18 +302,18 @@ async def test_the_manager_and_the_cafes_are_there(demo: Clients) -> None:
     ]
 
 
-async def test_what_there_is_is_counted(demo: Clients, orders: list[Ordered]) -> None:
-    """In one line for the person at the terminal."""
+async def test_demo_data_are_counted(demo: Clients, orders: list[OrderRecord]) -> None:
+    """The counts are formatted as one line."""
     lines = sum(len(order.lines) for order in orders)
 
-    assert str(await seeded(demo)) == (
+    assert str(await count_demo_data(demo)) == (
         f"Manager {MANAGER_TGID}; cafes 1 Basil & Thyme, 2 Пельменная №1, 3 Green Fork;"
-        f" 60 people, {len(orders):,} orders, {lines:,} order lines."
+        f" 60 users, {len(orders):,} orders, {lines:,} order lines."
     )
 
 
-async def test_dishes_fill_the_combo_and_are_copies(demo: Clients, orders: list[Ordered]) -> None:
-    """One dish for each category of the combo, and all from the cafe's own menu, at its prices."""
+async def test_items_are_copies_of_the_menu(demo: Clients, orders: list[OrderRecord]) -> None:
+    """An order has one dish for each category of its combo, and copies names and prices from the cafe's menu."""
     async with demo.db() as session:
         combos = {
             (cafe, combo.name, combo.price): sorted(combo.categories)
@@ -328,36 +330,38 @@ async def test_dishes_fill_the_combo_and_are_copies(demo: Clients, orders: list[
         assert {(order.cafe, line.name, line.category, line.price) for line in order.lines} <= menu
 
 
-def test_totals_are_right(orders: list[Ordered]) -> None:
-    """The combo and the extras, nothing else."""
+def test_totals_are_sums(orders: list[OrderRecord]) -> None:
+    """The total is the price of the combo and of the extras."""
     for order in orders:
         extras = sum(line.price * line.quantity for line in order.lines if line.price is not None)
         assert order.total == order.combo_price + extras
 
 
-def test_orders_are_for_the_workdays_of_forty_days(orders: list[Ordered]) -> None:
-    """Not for a weekend, not for today."""
+def test_orders_are_for_past_workdays(orders: list[OrderRecord]) -> None:
+    """Orders are for every workday of the last forty days, without today."""
     assert {order.date for order in orders} == WORKDAYS
 
 
-def test_nobody_eats_twice_a_day(orders: list[Ordered]) -> None:
-    """One person has one lunch."""
+def test_a_user_has_one_order_a_day(orders: list[OrderRecord]) -> None:
+    """A user has at most one order for a date."""
     assert max(Counter((order.tgid, order.date) for order in orders).values()) == 1
 
 
-def test_orders_are_confirmed_and_a_few_cancelled(orders: list[Ordered]) -> None:
-    """All is past; about three in a hundred were cancelled."""
+def test_orders_are_confirmed_and_a_few_cancelled(orders: list[OrderRecord]) -> None:
+    """About three percent of the orders are cancelled, the others confirmed."""
     statuses = Counter(order.status for order in orders)
 
     assert set(statuses) == {OrderStatus.CONFIRMED, OrderStatus.CANCELLED}
     assert 0.01 < statuses[OrderStatus.CANCELLED] / len(orders) < 0.06
 
 
-async def test_past_days_are_announced(demo: Clients) -> None:
-    """At their deadlines, so that nothing announces them later."""
+async def test_past_dates_are_announced(demo: Clients) -> None:
+    """Every past date is announced at its deadline, so that no job announces it later."""
     async with demo.db() as session:
         days = await session.execute(sa.select(DeliveryDay, Cafe).join(Cafe))
-        deadlines = {(it.cafe_id, it.weekday): it for it in await session.scalars(select(Deadline))}
+        deadlines = {
+            (deadline.cafe_id, deadline.weekday): deadline for deadline in await session.scalars(select(Deadline))
+        }
 
     announced = {}
     for day, cafe in days:
@@ -366,22 +370,22 @@ async def test_past_days_are_announced(demo: Clients) -> None:
     assert announced.keys() == {(menu.cafe, day) for menu in MENUS for day in WORKDAYS}
 
 
-async def test_people_order_before_the_deadline(demo: Clients, orders: list[Ordered]) -> None:
-    """And change or cancel their orders before it, too."""
+async def test_users_order_before_the_deadline(demo: Clients, orders: list[OrderRecord]) -> None:
+    """Orders are placed, changed and cancelled before the deadline."""
     async with demo.db() as session:
-        closed = {
+        deadlines = {
             (name, day.date): day.announced_at
             for day, name in await session.execute(sa.select(DeliveryDay, col(Cafe.name)).join(Cafe))
         }
 
     for order in orders:
-        closed_at = closed[order.cafe, order.date]
-        assert closed_at is not None
-        assert order.created_at <= order.updated_at < closed_at
+        deadline = deadlines[order.cafe, order.date]
+        assert deadline is not None
+        assert order.created_at <= order.updated_at < deadline
 
 
-async def test_a_day_that_waits_for_its_announcement_is_left_alone(clients: Clients) -> None:
-    """Its cafe would be sent what nobody ordered."""
+async def test_a_date_that_waits_for_its_announcement_gets_no_orders(clients: Clients) -> None:
+    """A date without announcement gets no demo orders: its cafe would get them in the order list."""
     await seed(clients, users=1, today=TODAY)
     day = max(WORKDAYS)
     async with clients.db() as session:
@@ -389,95 +393,98 @@ async def test_a_day_that_waits_for_its_announcement_is_left_alone(clients: Clie
 
     await seed(clients, users=60, today=TODAY)
 
-    assert {order.date for order in await ordered(clients) if order.tgid > FIRST_TGID} == WORKDAYS - {day}
+    assert {order.date for order in await list_orders(clients) if order.tgid > FIRST_TGID} == WORKDAYS - {day}
 
 
-async def test_a_cafe_that_is_there_keeps_its_menu(clients: Clients) -> None:
-    """Even an empty one: then nobody has ordered there."""
+async def test_an_existing_cafe_keeps_its_menu(clients: Clients) -> None:
+    """An existing cafe with an empty menu stays empty and gets no orders."""
     await add_cafe(clients, "Green Fork")
 
     await seed(clients, today=TODAY)
 
-    assert {order.cafe for order in await ordered(clients)} == {"Basil & Thyme", "Пельменная №1"}
-    assert await count(clients, Cafe) == len(MENUS)
+    assert {order.cafe for order in await list_orders(clients)} == {"Basil & Thyme", "Пельменная №1"}
+    assert await count_rows(clients, Cafe) == len(MENUS)
 
 
-async def test_people_who_come_later_order_from_the_menu_of_now(clients: Clients) -> None:
-    """What the managers have renamed or switched off since is respected."""
+async def test_later_users_order_from_the_current_menu(clients: Clients) -> None:
+    """Users that are added later order renamed items by the new name, and no deactivated items."""
     await seed(clients, users=1, today=TODAY)
     async with clients.db() as session:
-        item = sa.update(MenuItem)
-        await session.execute(item.where(col(MenuItem.name) == "Борщ").values(is_available=False))
-        await session.execute(item.where(col(MenuItem.name) == "Плов").values(name="Плов узбекский"))
+        update = sa.update(MenuItem)
+        await session.execute(update.where(col(MenuItem.name) == "Борщ").values(is_available=False))
+        await session.execute(update.where(col(MenuItem.name) == "Плов").values(name="Плов узбекский"))
 
     await seed(clients, users=60, today=TODAY)
 
-    eaten = {line.name for order in await ordered(clients) if order.tgid > FIRST_TGID for line in order.lines}
-    assert "Плов узбекский" in eaten
-    assert not eaten & {"Борщ", "Плов"}
+    ordered = {line.name for order in await list_orders(clients) if order.tgid > FIRST_TGID for line in order.lines}
+    assert "Плов узбекский" in ordered
+    assert not ordered & {"Борщ", "Плов"}
 
 
-async def test_without_anything_to_order_there_are_people(clients: Clients) -> None:
-    """Nobody has ordered, and nothing breaks."""
+async def test_empty_menus_give_users_without_orders(clients: Clients) -> None:
+    """With empty menus, users are added without orders."""
     for menu in MENUS:
         await add_cafe(clients, menu.cafe)
 
     await seed(clients, users=3, today=TODAY)
 
-    assert [await count(clients, table) for table in (User, Order)] == [4, 0]
+    assert [await count_rows(clients, table) for table in (User, Order)] == [4, 0]
 
 
-def test_people_have_a_favourite_cafe(orders: list[Ordered]) -> None:
-    """Most of their orders are from there, and some from elsewhere."""
-    shares = [max(Counter(it.cafe for it in own).values()) / len(own) for own in by_person(orders)]
+def test_users_have_a_favourite_cafe(orders: list[OrderRecord]) -> None:
+    """Most users order mainly from one cafe, and sometimes from others."""
+    shares = [max(Counter(order.cafe for order in own).values()) / len(own) for own in group_by_user(orders)]
 
     assert sorted(shares)[len(shares) // 10] > 0.5
     assert sum(share < 1 for share in shares) > len(shares) / 2
 
 
-def test_people_have_a_favourite_dish(orders: list[Ordered]) -> None:
-    """They order it several times as often as if they did not care."""
+def test_users_have_a_favourite_dish(orders: list[OrderRecord]) -> None:
+    """Users order their favourite dish several times as often as a random choice would."""
     preferences = []
-    for own in by_person(orders):
+    for own in group_by_user(orders):
         dishes = Counter(
-            (it.cafe, category, dish)
-            for it in own
+            (order.cafe, category, dish)
+            for order in own
             for category in ("soup", "salad", "main")
-            for dish in it.dishes(category)
+            for dish in order.dishes(category)
         )
         (cafe, category, _), times = dishes.most_common(1)[0]
-        of_category = sum(times for (*which, _), times in dishes.items() if which == [cafe, category])
+        category_total = sum(times for (*key, _), times in dishes.items() if key == [cafe, category])
         [menu] = [menu for menu in MENUS if menu.cafe == cafe]
-        preferences.append(times / of_category * len(getattr(menu, f"{category}s")))
+        preferences.append(times / category_total * len(getattr(menu, f"{category}s")))
 
     assert median(preferences) > 2.5
     assert sum(preference > 1.5 for preference in preferences) > 0.9 * len(preferences)
 
 
-def test_people_eat_differently(orders: list[Ordered]) -> None:
-    """Some never eat salad and some always, some eat no meat, some have something sweet almost every day."""
-    own = by_person(orders)
+def test_users_have_different_habits(orders: list[OrderRecord]) -> None:
+    """Some users rarely order salad and some almost always, some order no meat, some order sweets almost every day."""
+    groups = group_by_user(orders)
 
-    def share(of: list[Ordered], kind: Kind) -> float:
-        return sum(any(KINDS[line.name] is kind for line in it.lines) for it in of) / len(of)
+    def share(orders: list[OrderRecord], kind: Kind) -> float:
+        return sum(any(KINDS[line.name] is kind for line in order.lines) for order in orders) / len(orders)
 
-    salads = [sum(bool(it.dishes("salad")) for it in of) / len(of) for of in own]
+    salads = [sum(bool(order.dishes("salad")) for order in orders) / len(orders) for orders in groups]
     assert min(salads) < 0.1
     assert max(salads) > 0.9
-    assert sum(share(of, Kind.MEAT) == 0 for of in own) >= 3
-    assert sum(share(of, Kind.SWEET) > 0.6 for of in own) >= 3
-    assert sum(share(of, Kind.SWEET) < 0.1 for of in own) >= 3
+    assert sum(share(group, Kind.MEAT) == 0 for group in groups) >= 3
+    assert sum(share(group, Kind.SWEET) > 0.6 for group in groups) >= 3
+    assert sum(share(group, Kind.SWEET) < 0.1 for group in groups) >= 3
 
 
-def test_people_have_their_days(orders: list[Ordered]) -> None:
-    """Most do not come on every weekday."""
-    usual = [sum(times >= 3 for times in Counter(it.date.weekday() for it in of).values()) for of in by_person(orders)]
+def test_users_have_usual_weekdays(orders: list[OrderRecord]) -> None:
+    """Users order on two to five usual weekdays."""
+    usual = [
+        sum(times >= 3 for times in Counter(order.date.weekday() for order in group).values())
+        for group in group_by_user(orders)
+    ]
 
     assert {2, 3, 4, 5} <= set(usual)
 
 
-def test_people_write_notes_in_their_language(orders: list[Ordered]) -> None:
-    """Some write the same each time, most write none."""
+def test_users_write_notes_in_their_language(orders: list[OrderRecord]) -> None:
+    """Some orders have notes, in both languages, and some users repeat the same note."""
     notes = Counter(order.notes for order in orders if order.notes)
 
     assert any(note.isascii() for note in notes)

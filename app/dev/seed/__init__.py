@@ -1,7 +1,9 @@
-"""Demo data: three cafes with their menus, people with habits, and what those have ordered for 40 days.
+"""Demo data: three cafes with their menus, users with habits, and their orders of 40 days.
 
-What is drawn follows from a seed, from the day, and from the person alone: the same for the same seed, and for each
-person the same whoever else there is.
+It may import `app.clients` and `app.models`.
+
+Random values depend only on the seed, the day and the user: the same seed gives the same data, and the data of a user do
+not depend on the number of users.
 """
 
 import datetime as dt
@@ -15,40 +17,47 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
 from app.clients import Clients
+from app.dev.seed.cafes import (
+    ORDER_HISTORY_DAYS,
+    DemoCafe,
+    add_cafes,
+    find_demo_cafes,
+    load_cafes,
+    past_workdays,
+)
 from app.dev.seed.habits import Habits, Lunch
-from app.dev.seed.kitchens import DAYS_OF_ORDERS, Kitchen, add_cafes, demo_cafes, open_kitchens, past_workdays
-from app.dev.seed.load import load_lunches, load_people
-from app.dev.seed.people import FIRST_DEMO_TGID, FIRST_TGID, LAST_TGID, USERS_MAX, Person, dice, people
+from app.dev.seed.load import add_orders, add_users
+from app.dev.seed.users import FIRST_DEMO_TGID, FIRST_TGID, LAST_TGID, MAX_USERS, DemoUser, draw_users, user_rng
 from app.models import Order, OrderItem, Role, User
 
-__all__ = ["MANAGER_TGID", "USERS", "USERS_MAX", "Seeded", "seed", "seeded"]
+__all__ = ["MANAGER_TGID", "MAX_USERS", "USERS", "DemoData", "count_demo_data", "seed"]
 
 MANAGER_TGID = FIRST_DEMO_TGID
 USERS = 60
 
 LOCK = 0x5EED
-"""PostgreSQL's advisory lock that a seed holds."""
+"""The advisory lock in PostgreSQL that a seed holds."""
 
-PEOPLE_A_CHUNK = 250
-"""About 14,000 order lines: what is in memory at once."""
+USERS_PER_CHUNK = 250
+"""Limits memory: a chunk has about 14,000 order lines."""
 
 
 @dataclass(frozen=True)
-class Seeded:
-    """What there is of the demo data."""
+class DemoData:
+    """The demo data in the database."""
 
     cafes: list[tuple[int, str]]
-    people: int
+    users: int
     orders: int
     lines: int
 
     def __str__(self) -> str:
         names = ", ".join(f"{cafe_id} {name}" for cafe_id, name in self.cafes)
-        counts = f"{self.people:,} people, {self.orders:,} orders, {self.lines:,} order lines"
+        counts = f"{self.users:,} users, {self.orders:,} orders, {self.lines:,} order lines"
         return f"Manager {MANAGER_TGID}; cafes {names}; {counts}."
 
 
-def _untold(done: int, total: int) -> None:
+def _ignore_progress(done: int, total: int) -> None:
     pass
 
 
@@ -58,19 +67,19 @@ async def seed(
     users: int = USERS,
     seed: int = 1,
     today: dt.date | None = None,
-    progress: Callable[[int, int], None] = _untold,
+    progress: Callable[[int, int], None] = _ignore_progress,
 ) -> None:
-    """Add what is missing of the demo's manager, cafes, people and orders, all of it or nothing.
+    """Add the missing manager, cafes, users and orders of the demo in one transaction.
 
-    A cafe that is there keeps its menu, and a person who has ordered gets no more orders. Two at once: the second waits
-    for the first, and finds all there.
+    An existing cafe keeps its menu, and a user with orders gets no more orders. An advisory lock makes simultaneous seeds
+    run one after the other.
 
     Args:
-        clients: Where to.
-        users: How many people there shall be, up to 100,000.
-        seed: The seed of all that is drawn.
+        clients: The clients of the database.
+        users: The number of users, up to 100,000.
+        seed: The seed of all random values.
         today: The day after the last orders; today's date in UTC if not given.
-        progress: Told of how many people are done, and of how many there are to do.
+        progress: Is called with the number of users that are done, and the number of users to do.
     """
     today = today or dt.datetime.now(dt.UTC).date()
     async with clients.db() as session:
@@ -79,40 +88,42 @@ async def seed(
             insert(User).values(tgid=MANAGER_TGID, name="Maria Manager", role=Role.MANAGER).on_conflict_do_nothing()
         )
         await add_cafes(session)
-        missing = await _without_orders(session, users)
+        missing = await _find_users_without_orders(session, users)
         if not missing:
             return
-        kitchens = await open_kitchens(session, today)
-        joined_at = dt.datetime.combine(today - dt.timedelta(days=DAYS_OF_ORDERS + 7), dt.time(), dt.UTC)
+        cafes = await load_cafes(session, today)
+        joined_at = dt.datetime.combine(today - dt.timedelta(days=ORDER_HISTORY_DAYS + 7), dt.time(), dt.UTC)
         days = past_workdays(today)
         done = 0
         progress(done, len(missing))
-        for tgids in batched(missing, PEOPLE_A_CHUNK):
-            chunk = people(seed, tgids)
-            await load_people(session, chunk, joined_at)
-            await load_lunches(session, _lunches(seed, chunk, kitchens, days))
+        for tgids in batched(missing, USERS_PER_CHUNK):
+            chunk = draw_users(seed, tgids)
+            await add_users(session, chunk, joined_at)
+            await add_orders(session, _draw_lunches(seed, chunk, cafes, days))
             done += len(chunk)
             progress(done, len(missing))
         await session.execute(sa.text("ANALYZE users, orders, order_items"))
 
 
-async def seeded(clients: Clients) -> Seeded:
-    """Count what there is of the demo data."""
-    ours = col(Order.user_tgid).between(FIRST_TGID, LAST_TGID)
+async def count_demo_data(clients: Clients) -> DemoData:
+    """Count the demo data in the database."""
+    is_demo_order = col(Order.user_tgid).between(FIRST_TGID, LAST_TGID)
     counts = [
         sa.select(sa.func.count(col(User.tgid))).where(col(User.tgid).between(FIRST_TGID, LAST_TGID)),
-        sa.select(sa.func.count(col(Order.id))).where(ours),
-        sa.select(sa.func.count(col(OrderItem.order_id))).join(Order, col(Order.id) == OrderItem.order_id).where(ours),
+        sa.select(sa.func.count(col(Order.id))).where(is_demo_order),
+        sa.select(sa.func.count(col(OrderItem.order_id)))
+        .join(Order, col(Order.id) == OrderItem.order_id)
+        .where(is_demo_order),
     ]
     async with clients.db() as session:
-        cafes = [(cafe.id, cafe.name) for cafe in await demo_cafes(session)]
-        return Seeded(cafes, *[await session.scalar(count) or 0 for count in counts])
+        cafes = [(cafe.id, cafe.name) for cafe in await find_demo_cafes(session)]
+        return DemoData(cafes, *[await session.scalar(count) or 0 for count in counts])
 
 
-async def _without_orders(session: AsyncSession, users: int) -> list[int]:
-    """Return the ids of those among the first `users` people who have not ordered yet, or are not there."""
+async def _find_users_without_orders(session: AsyncSession, users: int) -> list[int]:
+    """Return the ids of those of the first `users` demo users who have no orders or do not exist."""
     tgids = range(FIRST_TGID, FIRST_TGID + users)
-    have_ordered = set(
+    with_orders = set(
         await session.scalars(
             select(User.tgid).where(
                 col(User.tgid).between(tgids[0], tgids[-1]),
@@ -120,10 +131,10 @@ async def _without_orders(session: AsyncSession, users: int) -> list[int]:
             )
         )
     )
-    return [tgid for tgid in tgids if tgid not in have_ordered]
+    return [tgid for tgid in tgids if tgid not in with_orders]
 
 
-def _lunches(seed: int, chunk: list[Person], kitchens: list[Kitchen], days: list[dt.date]) -> list[Lunch]:
-    if not kitchens:
+def _draw_lunches(seed: int, chunk: list[DemoUser], cafes: list[DemoCafe], days: list[dt.date]) -> list[Lunch]:
+    if not cafes:
         return []
-    return [lunch for person in chunk for lunch in Habits(dice(seed, person.tgid), person, kitchens).lunches(days)]
+    return [lunch for user in chunk for lunch in Habits(user_rng(seed, user.tgid), user, cafes).draw_lunches(days)]

@@ -1,4 +1,4 @@
-"""Getting people and their orders into the database by COPY."""
+"""Writes users and orders to the database, orders by COPY."""
 
 import datetime as dt
 from collections.abc import Iterable, Sequence
@@ -11,10 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import SQLModel
 
 from app.dev.seed.habits import Lunch
-from app.dev.seed.people import Person
+from app.dev.seed.users import DemoUser
 from app.models import Order, OrderItem
 
-ADD_PEOPLE = sa.text(
+ADD_USERS = sa.text(
     "INSERT INTO users (tgid, name, language, created_at)"
     " SELECT *, :joined_at FROM unnest(:tgids, :names, :languages) ON CONFLICT DO NOTHING"
 ).bindparams(
@@ -24,7 +24,7 @@ ADD_PEOPLE = sa.text(
     sa.bindparam("languages", type_=sa.ARRAY(sa.Text)),
 )
 RESERVE_ORDER_IDS = sa.text("SELECT nextval(pg_get_serial_sequence('orders', 'id')) FROM generate_series(1, :count)")
-"""From the sequence that all orders are counted by, so that nobody else gets one of them."""
+"""From the sequence of the table, so that no other order gets these ids."""
 
 ORDER_COLUMNS = (
     "id",
@@ -43,23 +43,23 @@ ORDER_COLUMNS = (
 ITEM_COLUMNS = ("order_id", "menu_item_id", "name", "category", "price", "quantity")
 
 
-async def load_people(session: AsyncSession, people: Sequence[Person], joined_at: dt.datetime) -> None:
-    """Add those who are not there."""
+async def add_users(session: AsyncSession, users: Sequence[DemoUser], joined_at: dt.datetime) -> None:
+    """Add the users that do not exist."""
     await session.execute(
-        ADD_PEOPLE,
+        ADD_USERS,
         {
-            "tgids": [person.tgid for person in people],
-            "names": [person.name for person in people],
-            "languages": [person.language.value for person in people],
+            "tgids": [user.tgid for user in users],
+            "names": [user.name for user in users],
+            "languages": [user.language.value for user in users],
             "joined_at": joined_at,
         },
     )
 
 
-async def load_lunches(session: AsyncSession, lunches: Sequence[Lunch]) -> None:
+async def add_orders(session: AsyncSession, lunches: Sequence[Lunch]) -> None:
     """Add the orders with their dishes and extras."""
     ids = (await session.scalars(RESERVE_ORDER_IDS, {"count": len(lunches)})).all()
-    await _copy(session, Order, ORDER_COLUMNS, map(_order, ids, lunches))
+    await _copy(session, Order, ORDER_COLUMNS, map(_to_record, ids, lunches))
     lines = (
         (order_id, item.id, item.name, item.category, item.price, quantity)
         for order_id, lunch in zip(ids, lunches, strict=True)
@@ -68,7 +68,7 @@ async def load_lunches(session: AsyncSession, lunches: Sequence[Lunch]) -> None:
     await _copy(session, OrderItem, ITEM_COLUMNS, lines)
 
 
-def _order(order_id: int, lunch: Lunch) -> tuple[Any, ...]:
+def _to_record(order_id: int, lunch: Lunch) -> tuple[Any, ...]:
     combo = lunch.combo
     return (
         order_id,
@@ -89,7 +89,10 @@ def _order(order_id: int, lunch: Lunch) -> tuple[Any, ...]:
 async def _copy(
     session: AsyncSession, table: type[SQLModel], columns: Sequence[str], records: Iterable[tuple[Any, ...]]
 ) -> None:
-    """COPY the records in the session's transaction. A failure is SQLAlchemy's, as with any other statement."""
+    """COPY the records in the session's transaction.
+
+    Raises DBAPIError, as other statements do.
+    """
     name = str(table.__tablename__)
     driver = (await (await session.connection()).get_raw_connection()).driver_connection
     assert isinstance(driver, asyncpg.Connection)

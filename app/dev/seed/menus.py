@@ -1,4 +1,4 @@
-"""The demo's cafes and what they offer: plain data."""
+"""The demo's cafes, menus and deadlines, as plain data."""
 
 import datetime as dt
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ WORKDAYS = range(5)
 
 
 class Kind(Enum):
-    """What people look for in a dish or an extra, beside its category."""
+    """A property of a dish or an extra that users choose by, in addition to its category."""
 
     MEAT = auto()
     VEGETARIAN = auto()
@@ -43,7 +43,7 @@ class ComboOffer:
 
 @dataclass(frozen=True)
 class Menu:
-    """A cafe, all that it offers, and until when it takes orders from Monday to Friday."""
+    """A cafe with its menu and its deadlines from Monday to Friday."""
 
     cafe: str
     description: str
@@ -57,17 +57,18 @@ class Menu:
     advance_days: int
     language: Language = Language.EN
     exceptions: Mapping[int, tuple[dt.time, int]] = field(default_factory=dict)
-    """Weekdays with another deadline: its time, and how many days ahead."""
+    """Weekdays with another deadline: its time, and the number of days before delivery."""
 
     @property
     def offers(self) -> tuple[Offer, ...]:
         return self.soups + self.salads + self.mains + self.extras
 
     def new_cafe(self) -> Cafe:
+        """Create the row of the cafe."""
         return Cafe(name=self.cafe, description=self.description, timezone=self.timezone, language=self.language)
 
     def new_rows(self, cafe_id: int) -> list[MenuItem | Combo | Deadline]:
-        """The rows of the menu and of the week's deadlines."""
+        """Create the rows of the menu and of the deadlines."""
         by_category = {
             SOUP: self.soups,
             SALAD: self.salads,

@@ -1,4 +1,4 @@
-"""The demo's cafes as they are in the database now: what they cook, and on which past days."""
+"""The demo's cafes in the database: adds missing ones, and loads their menus and past delivery dates."""
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,12 @@ from app.dev.seed.menus import KINDS, MENUS, WORKDAYS, Kind
 from app.models import Cafe, Combo, Deadline, DeliveryDay, Language, MenuCategory, MenuItem
 from app.models.menus import DISH_CATEGORIES
 
-DAYS_OF_ORDERS = 40
+ORDER_HISTORY_DAYS = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """A dish or an extra, with nothing in it that would slow a million orders down."""
+class DemoItem:
+    """A dish or an extra. It is smaller than a row of the ORM, because a seed uses it in up to a million orders."""
 
     id: int
     name: str
@@ -29,7 +29,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class DemoCombo:
     """A combo."""
 
     id: int
@@ -39,43 +39,45 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Kitchen:
-    """What a cafe offers, and when ordering closed for each of the days that it has delivered on."""
+class DemoCafe:
+    """The menu of a cafe, and the time of the deadline for each past delivery date."""
 
     cafe_id: int
     language: Language
-    combos: Sequence[Choice]
-    dishes: Mapping[MenuCategory, Sequence[Item]]
-    extras: Mapping[Kind, Sequence[Item]]
+    combos: Sequence[DemoCombo]
+    dishes: Mapping[MenuCategory, Sequence[DemoItem]]
+    extras: Mapping[Kind, Sequence[DemoItem]]
     closed_at: Mapping[dt.date, dt.datetime]
 
     @property
     def is_vegetarian(self) -> bool:
+        """Whether all dishes are vegetarian."""
         return all(dish.kind is Kind.VEGETARIAN for dishes in self.dishes.values() for dish in dishes)
 
 
 def past_workdays(today: dt.date) -> list[dt.date]:
-    """Return the days from Monday to Friday among the 40 before `today`, the earliest first."""
-    days = (today - dt.timedelta(days=ago) for ago in range(DAYS_OF_ORDERS, 0, -1))
+    """Return the days from Monday to Friday among the 40 days before `today`, earliest first."""
+    days = (today - dt.timedelta(days=ago) for ago in range(ORDER_HISTORY_DAYS, 0, -1))
     return [day for day in days if day.weekday() in WORKDAYS]
 
 
 async def add_cafes(session: AsyncSession) -> None:
-    """Add the cafes whose names are not there, each with its menu and deadlines. One that is there stays as it is."""
-    known = set(await session.scalars(select(Cafe.name).where(col(Cafe.name).in_([menu.cafe for menu in MENUS]))))
-    missing = [(menu, menu.new_cafe()) for menu in MENUS if menu.cafe not in known]
-    if not known:
-        await _count_from_one(session)
+    """Add the missing cafes with their menus and deadlines. A cafe with the same name stays as it is."""
+    existing = set(await session.scalars(select(Cafe.name).where(col(Cafe.name).in_([menu.cafe for menu in MENUS]))))
+    missing = [(menu, menu.new_cafe()) for menu in MENUS if menu.cafe not in existing]
+    if not existing:
+        await _restart_cafe_ids(session)
     session.add_all(cafe for _, cafe in missing)
     await session.flush()
     session.add_all(row for menu, cafe in missing for row in menu.new_rows(cafe.id))
     await session.flush()
 
 
-async def _count_from_one(session: AsyncSession) -> None:
-    """Have the first cafe of an empty table be number 1, even after a seed that was ended halfway and took numbers.
+async def _restart_cafe_ids(session: AsyncSession) -> None:
+    """Give the first cafe of an empty table id 1, also after an interrupted seed that used up ids.
 
-    `lunch-bot dev --demo` plays with number 1. Whoever adds a cafe meanwhile waits, or is waited for and has it.
+    `lunch-bot dev --demo` uses the cafe with id 1. The table lock makes this safe when another transaction adds a cafe at
+    the same time: one of the two waits for the other.
     """
     if await session.scalar(sa.select(sa.exists(select(Cafe.id)))):
         return
@@ -85,29 +87,29 @@ async def _count_from_one(session: AsyncSession) -> None:
     )
 
 
-async def demo_cafes(session: AsyncSession) -> list[Cafe]:
-    """Return the demo's cafes: of several with one name the first."""
+async def find_demo_cafes(session: AsyncSession) -> list[Cafe]:
+    """Return the demo's cafes; of cafes with the same name, the first."""
     names = [menu.cafe for menu in MENUS]
-    found: dict[str, Cafe] = {}
+    cafes: dict[str, Cafe] = {}
     for cafe in await session.scalars(select(Cafe).where(col(Cafe.name).in_(names)).order_by(col(Cafe.id))):
-        found.setdefault(cafe.name, cafe)
-    return list(found.values())
+        cafes.setdefault(cafe.name, cafe)
+    return list(cafes.values())
 
 
-async def open_kitchens(session: AsyncSession, today: dt.date) -> list[Kitchen]:
-    """Return the kitchens that people can have ordered from, and have their past days announced.
+async def load_cafes(session: AsyncSession, today: dt.date) -> list[DemoCafe]:
+    """Return the active cafes with a menu and past delivery dates, and mark these dates as announced.
 
-    What they offer is kept from being deleted until the caller's transaction ends. A past day that waits for its
-    announcement still gets it, and no demo orders.
+    Locks prevent the deletion of menu items and combos until the caller's transaction ends. A past date that still waits
+    for its announcement is left out: it gets no demo orders.
     """
-    cafes = [cafe for cafe in await demo_cafes(session) if cafe.is_active]
-    found = [await _kitchen(session, cafe, today) for cafe in cafes]
-    return [kitchen for kitchen in found if kitchen.combos and kitchen.closed_at]
+    cafes = [cafe for cafe in await find_demo_cafes(session) if cafe.is_active]
+    loaded = [await _load_cafe(session, cafe, today) for cafe in cafes]
+    return [cafe for cafe in loaded if cafe.combos and cafe.closed_at]
 
 
-async def _kitchen(session: AsyncSession, cafe: Cafe, today: dt.date) -> Kitchen:
+async def _load_cafe(session: AsyncSession, cafe: Cafe, today: dt.date) -> DemoCafe:
     items = [
-        Item(item.id, item.name, item.category.value, item.price, _kind(item))
+        DemoItem(item.id, item.name, item.category.value, item.price, _find_kind(item))
         for item in await session.scalars(
             select(MenuItem)
             .where(MenuItem.cafe_id == cafe.id, MenuItem.is_available)
@@ -122,26 +124,27 @@ async def _kitchen(session: AsyncSession, cafe: Cafe, today: dt.date) -> Kitchen
         .with_for_update(read=True, key_share=True)
     )
     dishes = {category: [item for item in items if item.category == category] for category in DISH_CATEGORIES}
-    return Kitchen(
+    extras = [item for item in items if item.category == MenuCategory.EXTRA]
+    return DemoCafe(
         cafe_id=cafe.id,
         language=cafe.language,
         combos=[
-            Choice(combo.id, combo.name, combo.price, tuple(combo.categories))
+            DemoCombo(combo.id, combo.name, combo.price, tuple(combo.categories))
             for combo in combos
             if all(dishes[category] for category in combo.categories)
         ],
         dishes=dishes,
-        extras={kind: [it for it in items if it.category == MenuCategory.EXTRA and it.kind is kind] for kind in Kind},
-        closed_at=await _announced(session, cafe, today),
+        extras={kind: [extra for extra in extras if extra.kind is kind] for kind in Kind},
+        closed_at=await _announce_past_dates(session, cafe, today),
     )
 
 
-def _kind(item: MenuItem) -> Kind:
+def _find_kind(item: MenuItem) -> Kind:
     return KINDS.get(item.name, Kind.SIDE if item.is_extra else Kind.MEAT)
 
 
-async def _announced(session: AsyncSession, cafe: Cafe, today: dt.date) -> dict[dt.date, dt.datetime]:
-    """Have the past days of `cafe` announced where nobody knows of them, and return when ordering closed for each."""
+async def _announce_past_dates(session: AsyncSession, cafe: Cafe, today: dt.date) -> dict[dt.date, dt.datetime]:
+    """Add announced delivery days for past dates without one; return the deadline of each announced date."""
     schedule = {
         deadline.weekday: deadline
         for deadline in await session.scalars(select(Deadline).where(Deadline.cafe_id == cafe.id, Deadline.is_enabled))

@@ -1,4 +1,4 @@
-"""The demo's people: who they are follows from the seed and from their Telegram id alone."""
+"""The demo's users. Their names and languages depend only on the seed and on their Telegram ids."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ from random import Random
 from app.models import Language
 
 FIRST_DEMO_TGID = 4_500_000_000_000_001
-"""Near the end of what 52 bits hold: nobody in Telegram has such an id, so nobody can sign in as one of them."""
+"""Telegram ids have 52 bits, and real accounts have much smaller ones: no real person can sign in as a demo user."""
 
 FIRST_TGID = FIRST_DEMO_TGID + 1
-USERS_MAX = 100_000
-LAST_TGID = FIRST_TGID + USERS_MAX - 1
+MAX_USERS = 100_000
+LAST_TGID = FIRST_TGID + MAX_USERS - 1
 
 
 def _words(text: str) -> list[str]:
@@ -55,57 +55,59 @@ PATRONYMICS = _words(
     "Александро Алексее Андрее Антоно Борисо Викторо Владимиро Денисо Дмитрие Евгенье Ивано Игоре Кирилло Максимо "
     "Михайло Николае Олего Павло Петро Романо Сергее Степано Фёдоро Юрье"
 )
-"""To be ended with -вич for a man, with -вна for a woman."""
+"""Stems: men's patronymics end with -вич, women's with -вна."""
 
 INITIALS = "ABCDEFGHJKLMNPRSTW"
 
 
 @dataclass(frozen=True)
-class Person:
-    """Somebody who orders lunch."""
+class DemoUser:
+    """A user who orders lunch."""
 
     tgid: int
     name: str
     language: Language
 
 
-def people(seed: int, tgids: Iterable[int]) -> list[Person]:
-    """Return the people with these ids. Every other one is Russian, and no two have one name."""
-    return [_person(seed, tgid) for tgid in tgids]
+def draw_users(seed: int, tgids: Iterable[int]) -> list[DemoUser]:
+    """Return the users with these ids. Every second one is Russian, and their names are unique."""
+    return [_draw_user(seed, tgid) for tgid in tgids]
 
 
-def dice(seed: int, tgid: int) -> Random:
-    """What this person's habits and orders are drawn with, whoever else there is."""
-    return Random(f"{seed}:{tgid}")  # noqa: S311 demo data, no secret
+def user_rng(seed: int, tgid: int) -> Random:
+    """Return the random generator of a user's habits and orders, which does not depend on other users."""
+    return Random(f"{seed}:{tgid}")  # noqa: S311 - demo data, not a secret
 
 
-def _person(seed: int, tgid: int) -> Person:
+def _draw_user(seed: int, tgid: int) -> DemoUser:
     number, is_russian = divmod(tgid - FIRST_TGID, 2)
     names = _russian_names(seed) if is_russian else _english_names(seed)
     namesakes, index = divmod(number, len(names))
     first, last, middles = names[index]
-    middle = [] if namesakes == 0 else [middles[namesakes - 1]]
-    return Person(tgid, " ".join([first, *middle, last]), Language.RU if is_russian else Language.EN)
+    middle_names = [] if namesakes == 0 else [middles[namesakes - 1]]
+    return DemoUser(tgid, " ".join([first, *middle_names, last]), Language.RU if is_russian else Language.EN)
 
 
 type Name = tuple[str, str, tuple[str, ...]]
-"""First and last name, and what tells namesakes apart: one after the other has it between the two."""
+"""First name, last name, and the middle names that distinguish users with the same first and last name."""
 
 
 @cache
 def _english_names(seed: int) -> list[Name]:
     initials = tuple(f"{letter}." for letter in INITIALS)
-    return _shuffled(seed, [(first, last, initials) for first, last in product(ENGLISH_FIRST, ENGLISH_LAST)])
+    return _shuffle(seed, [(first, last, initials) for first, last in product(ENGLISH_FIRST, ENGLISH_LAST)])
 
 
 @cache
 def _russian_names(seed: int) -> list[Name]:
-    of_women, of_men = (tuple(f"{stem}{ending}" for stem in PATRONYMICS) for ending in ("вна", "вич"))
-    women = [(first, f"{last}а", of_women) for first, last in product(RUSSIAN_WOMEN, RUSSIAN_LAST)]
-    men = [(first, last, of_men) for first, last in product(RUSSIAN_MEN, RUSSIAN_LAST)]
-    return _shuffled(seed, women + men)
+    female_patronymics, male_patronymics = (
+        tuple(f"{stem}{ending}" for stem in PATRONYMICS) for ending in ("вна", "вич")
+    )
+    women = [(first, f"{last}а", female_patronymics) for first, last in product(RUSSIAN_WOMEN, RUSSIAN_LAST)]
+    men = [(first, last, male_patronymics) for first, last in product(RUSSIAN_MEN, RUSSIAN_LAST)]
+    return _shuffle(seed, women + men)
 
 
-def _shuffled(seed: int, names: list[Name]) -> list[Name]:
-    Random(f"names:{seed}").shuffle(names)  # noqa: S311 demo data, no secret
+def _shuffle(seed: int, names: list[Name]) -> list[Name]:
+    Random(f"names:{seed}").shuffle(names)  # noqa: S311 - demo data, not a secret
     return names
