@@ -1,4 +1,4 @@
-"""Where people look at what runs here, and as whom."""
+"""The addresses of the running system, and bearer tokens for it."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,33 +11,36 @@ from app.settings import Settings
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where people look."""
+    """The addresses of the running system; None for a stand-in that does not run."""
 
     api: str
     telegram: str | None
     gemini: str | None = None
-    managers_bearer: str | None = None
+    manager_bearer: str | None = None
 
-    def shown(self) -> str:
+    def format(self) -> str:
+        """Return a text for the terminal."""
         lines = [
             ("GraphiQL", f"{self.api}/graphql"),
             ("REST docs", f"{self.api}/api/docs"),
             *([("Telegram stand-in", self.telegram)] if self.telegram else []),
             *([("Gemini stand-in", f"{self.gemini}/control/usage")] if self.gemini else []),
             *(
-                [("A manager, for a day", f'{{"Authorization": "{self.managers_bearer}"}}')]
-                if self.managers_bearer
+                [("Manager, for one day", f'{{"Authorization": "{self.manager_bearer}"}}')]
+                if self.manager_bearer
                 else []
             ),
             ("For other commands", "set -a; . .lunch-bot/dev.env; set +a; .venv/bin/lunch-bot --help"),
         ]
-        return "\n".join(["", *(f"  {name:<21} {address}" for name, address in lines), "", "Ctrl-C ends it all."])
+        return "\n".join(["", *(f"  {name:<21} {address}" for name, address in lines), "", "Press Ctrl-C to stop."])
 
 
-def managers_bearer(settings: Settings) -> str:
+def manager_bearer(settings: Settings) -> str:
+    """Return an Authorization header of the demo's manager, valid for a day."""
     manager = User(tgid=MANAGER_TGID, name="", role=Role.MANAGER)
     return f"Bearer {issue_token(settings, manager, timedelta(days=1))}"
 
 
-def colleagues_bearer(settings: Settings, tgid: int) -> str:
+def user_bearer(settings: Settings, tgid: int) -> str:
+    """Return an Authorization header of a user, valid for a day."""
     return f"Bearer {issue_token(settings, User(tgid=tgid, name='', role=Role.USER), timedelta(days=1))}"

@@ -1,34 +1,32 @@
-"""The story of a lunch, played against the running system through its public doors."""
+"""The demo: the story of a lunch, played against the running system through its public APIs."""
 
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from http import HTTPStatus
 from typing import Any
 
 import aiohttp
 
-from app.dev.addresses import Addresses, colleagues_bearer, managers_bearer
+from app.dev.addresses import Addresses
+from app.dev.demo_client import POLL_S, ChatClient, Dashboard, SystemClient
+from app.dev.seed import USERS
 from app.dev.seed.users import FIRST_TGID
 from app.settings import Settings
 
 CAFE_ID = 1
-CHAT = {"id": -1001000000001, "type": "supergroup", "title": "Basil & Thyme — kitchen"}
+CHAT_ID = -1001000000001
+CHAT = {"id": CHAT_ID, "type": "supergroup", "title": "Basil & Thyme — orders"}
 COOK = {"id": 7001, "first_name": "Cleo", "username": "cleo_cooks", "language_code": "en"}
 
-EATERS = (FIRST_TGID, FIRST_TGID + 1)
-DAYS_AHEAD = 60
-COLLEAGUES = range(FIRST_TGID, FIRST_TGID + 60)
+TGIDS = range(FIRST_TGID, FIRST_TGID + USERS)
+ORDERING_TGIDS = TGIDS[:2]
+MAX_DAYS_AHEAD = 60
 
-RECOMMENDATIONS = """
-  query ($tgid: TelegramId!) {
-    recommendations(tgid: $tgid) { summary tips generatedAt stats { ordersCount favoriteDishes { name count } } }
-  }
-"""
+STEP_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 60.0
 
 SUBSCRIPTIONS = {
     "linkRequestUpdates": "subscription { linkRequestUpdates { id status tgChatId cafe { name } } }",
@@ -36,17 +34,45 @@ SUBSCRIPTIONS = {
     "notificationUpdates": "subscription { notificationUpdates { id kind date status acknowledgedBy } }",
 }
 
-STEP_TIMEOUT_S = 20.0
-START_TIMEOUT_S = 60.0
-POLL_S = 0.05
+CAFE_CHAT = "query ($id: ID!) { cafe(id: $id) { name tgChatId } }"
+UNLINK = "mutation ($id: ID!) { unlink(cafeId: $id) { id } }"
+PENDING_REQUESTS = """
+  query ($id: ID!) {
+    linkRequests(status: PENDING, cafeId: $id, first: 100) { nodes { id status tgChatId tgUsername } }
+  }
+"""
+APPROVE = "mutation ($id: ID!) { approve(requestId: $id) { id status processedBy } }"
+REJECT = "mutation ($id: ID!) { reject(requestId: $id) { id } }"
+AVAILABILITY = "query ($id: ID!, $date: Date!) { orderAvailability(cafeId: $id, date: $date) { canOrder } }"
+MENU = """
+  query ($id: ID!) {
+    cafe(id: $id) { combos { nodes { id categories } } menuItems(first: 100) { nodes { id category } } }
+  }
+"""
+PLACE_ORDER = """
+  mutation ($cafe: ID!, $date: Date!, $combo: ID!, $dishes: [ID!]!, $extras: [OrderExtraInput!], $tgid: TelegramId) {
+    placeOrder(cafeId: $cafe, date: $date, comboId: $combo, dishIds: $dishes, extras: $extras, tgid: $tgid) {
+      userName date totalPrice
+    }
+  }
+"""
+ANNOUNCE = "mutation ($id: ID!, $date: Date!) { announceDeadline(cafeId: $id, date: $date) }"
+START_RUN = "mutation { startRecommendationRun { date status total keysSufficeFor } }"
+RUN = "query ($date: Date!) { recommendationRun(date: $date) { status total done failed } }"
+KEYS = "{ geminiKeys { nodes { id used left state } } }"
+RECOMMENDATIONS = """
+  query ($tgid: TelegramId!) {
+    recommendations(tgid: $tgid) { summary tips generatedAt stats { ordersCount favoriteDishes { name count } } }
+  }
+"""
 
 
 class StepFailed(Exception):
-    """A step of the story did not happen; the message says which, and what was seen instead."""
+    """A step of the demo did not succeed; the message names the step and the reason."""
 
 
 class Demo:
-    """The story. Each step waits for what it wants to see, and says what came."""
+    """The demo. Each step waits for its result and prints it."""
 
     def __init__(
         self,
@@ -55,264 +81,185 @@ class Demo:
         http: aiohttp.ClientSession,
         step_timeout_s: float = STEP_TIMEOUT_S,
     ) -> None:
-        self._api = addresses.api
-        self._chats = f"{addresses.telegram}/control/chats"
-        self._settings = settings
-        self._bearer = managers_bearer(settings)
-        self._http = http
+        self._system = SystemClient(addresses, settings, http)
+        self._chats = ChatClient(addresses, http)
         self._step_timeout_s = step_timeout_s
-        self._began = time.monotonic()
-        self._last = "The start"
+        self._started_at = time.monotonic()
+        self._last_step = "The start"
 
     async def play(self) -> None:
-        """Play it once.
+        """Play the demo once.
 
         Raises StepFailed.
         """
         try:
             await self._play()
         except (aiohttp.ClientError, TimeoutError, TypeError, ValueError) as error:
-            raise StepFailed(f"after «{self._last}»: {str(error) or type(error).__name__}") from error
-
-    async def _play(self) -> None:
-        await self.wait_until_ready()
-        await self._post(self._chats, CHAT)
-        await self._forget_earlier_links()
-        async with self._dashboard() as updates:
-            await self._play_link(updates)
-            await self._play_lunch(updates)
-            await self._play_recommendations(updates)
-
-    async def _play_link(self, updates: aiohttp.ClientWebSocketResponse) -> None:
-        told = len(await self._answers())
-        await self._post(f"{self._chats}/{CHAT['id']}/messages", {"text": f"/link {CAFE_ID}", "from": COOK})
-        self._say("The kitchen's chat writes to the bot", f"{COOK['first_name']}: /link {CAFE_ID}")
-        request = await self._see("The request is there", self._pending)
-        await self._see("The dashboard has seen it", lambda: self._update(updates, id=request["id"], status="PENDING"))
-        await self._see("The bot has answered in the chat", lambda: self._answer(told, "Asked for this chat"))
-        await self._see("A manager approves it", lambda: self._approve(request["id"]))
-        await self._see(
-            "The dashboard has seen that", lambda: self._update(updates, id=request["id"], status="APPROVED")
-        )
-        await self._see("The chat has been told", lambda: self._answer(told + 1, "approved"))
-
-    async def _play_lunch(self, updates: aiohttp.ClientWebSocketResponse) -> None:
-        told = len(await self._answers())
-        date = await self._see("There is a day that one can order for", self._open_date)
-        for tgid in EATERS:
-            await self._see("A colleague orders", partial(self._order, date, tgid))
-        await self._see("The deadline passes (a manager announces it)", lambda: self._announce(date))
-        await self._see("The kitchen has its orders", lambda: self._answer(told, "order for"))
-        await self._see("The dashboard has seen it sent", lambda: self._update(updates, kind="ORDERS", status="SENT"))
-        await self._see("The kitchen presses «Received»", self._press_received)
-        await self._see("The dashboard has seen that", lambda: self._acknowledged(updates))
-
-    async def _play_recommendations(self, updates: aiohttp.ClientWebSocketResponse) -> None:
-        run = await self._see("A manager has recommendations made", self._start_run)
-        await self._see("They are made", lambda: self._finished(run["date"]))
-        if run["status"] == "RUNNING":
-            await self._see("The dashboard has seen them made", lambda: self._update(updates, status="FINISHED"))
-        await self._see("The keys have had their share", self._keys)
-        tgid = await self._see("There is a colleague who got one", self._recommended)
-        read = await self._see("They read it by GraphQL", partial(self._read, tgid))
-        await self._see("They read the same by REST", partial(self._read_by_rest, tgid, read))
-        await self._post(self._chats, {"id": tgid, "type": "private", "first_name": "Colleague"})
-        told = len(await self._answers(tgid))
-        await self._post(f"{self._chats}/{tgid}/messages", {"text": "/recommendations"})
-        await self._see("They ask the bot", lambda: self._answer(told, read["tips"][0], tgid))
+            raise StepFailed(f"after «{self._last_step}»: {str(error) or type(error).__name__}") from error
 
     async def wait_until_ready(self) -> None:
-        """Wait until the api answers, and all that it needs.
+        """Wait until the api and the services that it needs are ready.
 
         Raises StepFailed.
         """
-        await self._see("The system is ready", self._ready, START_TIMEOUT_S)
+        await self._step("The system is ready", self._system.find_readiness, START_TIMEOUT_S)
 
-    async def _see[T](self, title: str, look: Callable[[], Awaitable[T | None]], timeout_s: float | None = None) -> T:
-        """Look until there is something, say it, and return it."""
+    async def _play(self) -> None:
+        await self.wait_until_ready()
+        await self._chats.create(CHAT)
+        await self._undo_earlier_demo()
+        async with self._system.dashboard(SUBSCRIPTIONS) as dashboard:
+            self._print_step("A dashboard subscribes by WebSocket", ", ".join(SUBSCRIPTIONS))
+            await self._play_link(dashboard)
+            await self._play_lunch(dashboard)
+            await self._play_recommendations(dashboard)
+
+    async def _play_link(self, dashboard: Dashboard) -> None:
+        count = len(await self._chats.list_bot_texts(CHAT_ID))
+        await self._chats.write(CHAT_ID, f"/link {CAFE_ID}", **{"from": COOK})
+        self._print_step("The cafe's chat asks for a link", f"{COOK['first_name']}: /link {CAFE_ID}")
+        request = await self._step("The request is there", self._find_pending_request)
+        request_id = request["id"]
+        await self._step(
+            "The dashboard shows the request", lambda: dashboard.next_update(id=request_id, status="PENDING")
+        )
+        await self._step("The bot answers in the chat", lambda: self._find_bot_text(count, "Asked for this chat"))
+        await self._step("A manager approves the request", lambda: self._approve(request_id))
+        await self._step(
+            "The dashboard shows the approval", lambda: dashboard.next_update(id=request_id, status="APPROVED")
+        )
+        await self._step("The bot confirms the link", lambda: self._find_bot_text(count + 1, "approved"))
+
+    async def _play_lunch(self, dashboard: Dashboard) -> None:
+        count = len(await self._chats.list_bot_texts(CHAT_ID))
+        date = await self._step("A date is open for orders", self._find_open_date)
+        for tgid in ORDERING_TGIDS:
+            await self._step("A user orders", partial(self._order, date, tgid))
+        await self._step("A manager announces the date", lambda: self._announce(date))
+        await self._step("The cafe gets the order list", lambda: self._find_bot_text(count, "order for"))
+        await self._step("The dashboard shows it as sent", lambda: dashboard.next_update(kind="ORDERS", status="SENT"))
+        await self._step("A cook presses «Received»", self._press_received)
+        await self._step("The dashboard shows the confirmation", lambda: self._find_acknowledgement(dashboard))
+
+    async def _play_recommendations(self, dashboard: Dashboard) -> None:
+        run = await self._step("A manager starts recommendations", self._start_run)
+        await self._step("The recommendations are ready", lambda: self._find_finished_run(run["date"]))
+        if run["status"] == "RUNNING":
+            await self._step("The dashboard shows the finished run", lambda: dashboard.next_update(status="FINISHED"))
+        await self._step("The keys show their requests", self._list_keys)
+        tgid = await self._step("A user has a recommendation", self._find_recommended_user)
+        recommendation = await self._step("The user reads it by GraphQL", partial(self._read, tgid))
+        await self._step("The user reads the same by REST", partial(self._read_by_rest, tgid, recommendation))
+        await self._chats.create({"id": tgid, "type": "private", "first_name": "Lunch user"})
+        count = len(await self._chats.list_bot_texts(tgid))
+        await self._chats.write(tgid, "/recommendations")
+        await self._step("The user asks the bot", lambda: self._find_bot_text(count, recommendation["tips"][0], tgid))
+
+    async def _step[T](self, title: str, find: Callable[[], Awaitable[T | None]], timeout_s: float | None = None) -> T:
+        """Call `find` until it returns a result; print the result and return it."""
         timeout_s = timeout_s or self._step_timeout_s
         try:
             async with asyncio.timeout(timeout_s):
-                while (seen := await look()) is None:
+                while (result := await find()) is None:
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
             raise StepFailed(f"{title}: this did not happen within {timeout_s:.0f} s") from None
         except (aiohttp.ClientError, ValueError) as error:
             raise StepFailed(f"{title}: {error}") from error
-        self._say(title, seen if isinstance(seen, str) else json.dumps(seen, ensure_ascii=False))
-        return seen
+        self._print_step(title, result if isinstance(result, str) else json.dumps(result, ensure_ascii=False))
+        return result
 
-    def _say(self, title: str, seen: str) -> None:
-        self._last = title
-        print(f"{time.monotonic() - self._began:6.2f} s  ✓ {title:<36}  {seen}", flush=True)
+    def _print_step(self, title: str, result: str) -> None:
+        self._last_step = title
+        print(f"{time.monotonic() - self._started_at:6.2f} s  ✓ {title:<36}  {result}", flush=True)
 
-    async def _ready(self) -> str | None:
-        with suppress(aiohttp.ClientError):
-            async with self._http.get(f"{self._api}/readyz") as response:
-                answer: dict[str, str] = await response.json()
-                if response.status == HTTPStatus.OK:
-                    return ", ".join(name for name in answer if name != "status")
-        return None
+    async def _undo_earlier_demo(self) -> None:
+        """Remove the link and the link requests of an earlier demo, which are still in the database."""
+        data = await self._system.graphql(CAFE_CHAT, id=CAFE_ID)
+        if data["cafe"]["tgChatId"] is not None:
+            count = len(await self._chats.list_bot_texts(CHAT_ID))
+            await self._system.graphql(UNLINK, id=CAFE_ID)
+            await self._step("The link of an earlier demo is removed", lambda: self._find_bot_text(count, "no longer"))
+        data = await self._system.graphql(PENDING_REQUESTS, id=CAFE_ID)
+        for request in data["linkRequests"]["nodes"]:
+            await self._system.graphql(REJECT, id=request["id"])
 
-    async def _forget_earlier_links(self) -> None:
-        """Undo what an earlier demo has left: its data outlive it."""
-        cafe = await self._graphql("query ($id: ID!) { cafe(id: $id) { name tgChatId } }", id=CAFE_ID)
-        if cafe["cafe"]["tgChatId"] is not None:
-            told = len(await self._answers())
-            await self._graphql("mutation ($id: ID!) { unlink(cafeId: $id) { id } }", id=CAFE_ID)
-            await self._see("The link of an earlier demo is undone", lambda: self._answer(told, "no longer"))
-        earlier = await self._graphql(
-            "query ($id: ID!) { linkRequests(status: PENDING, cafeId: $id, first: 100) { nodes { id } } }", id=CAFE_ID
-        )
-        for request in earlier["linkRequests"]["nodes"]:
-            await self._graphql("mutation ($id: ID!) { reject(requestId: $id) { id } }", id=request["id"])
+    async def _find_bot_text(self, after: int, part: str, chat_id: int = CHAT_ID) -> str | None:
+        """Return the first text of the bot that contains `part`, without the first `after` texts."""
+        texts = await self._chats.list_bot_texts(chat_id)
+        return next((text for text in texts[after:] if part in text), None)
 
-    @asynccontextmanager
-    async def _dashboard(self) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
-        """Subscribe as a dashboard does (graphql-transport-ws), and wait until the server listens for us."""
-        before = await self._subscriptions()
-        async with self._http.ws_connect(f"{self._api}/graphql", protocols=["graphql-transport-ws"]) as socket:
-            await socket.send_json({"type": "connection_init", "payload": {"Authorization": self._bearer}})
-            await socket.receive_json()
-            for id_, query in SUBSCRIPTIONS.items():
-                await socket.send_json({"type": "subscribe", "id": id_, "payload": {"query": query}})
-            async with asyncio.timeout(STEP_TIMEOUT_S):
-                while await self._subscriptions() < before + len(SUBSCRIPTIONS):
-                    await asyncio.sleep(POLL_S)
-            self._say("A dashboard listens on a WebSocket", ", ".join(SUBSCRIPTIONS))
-            yield socket
-
-    async def _subscriptions(self) -> float:
-        async with self._http.get(f"{self._api}/metrics") as response:
-            lines = (await response.text()).splitlines()
-        return float(next(line for line in lines if line.startswith("lunch_bot_subscriptions ")).split()[1])
-
-    async def _pending(self) -> Any:
-        found = await self._graphql(
-            "query ($id: ID!) { linkRequests(status: PENDING, cafeId: $id) { nodes { id status tgChatId tgUsername } } }",
-            id=CAFE_ID,
-        )
-        requests = found["linkRequests"]["nodes"]
+    async def _find_pending_request(self) -> Any:
+        data = await self._system.graphql(PENDING_REQUESTS, id=CAFE_ID)
+        requests = data["linkRequests"]["nodes"]
         return requests[0] if requests else None
 
-    async def _update(self, updates: aiohttp.ClientWebSocketResponse, **wanted: object) -> Any:
-        """Take the next update, if it says what is wanted."""
-        message = await updates.receive_json()
-        if message["type"] != "next":
-            raise ValueError(f"the socket said {message}")
-        [update] = message["payload"]["data"].values()
-        return update if all(update.get(name) == value for name, value in wanted.items()) else None
+    async def _approve(self, request_id: str) -> Any:
+        return (await self._system.graphql(APPROVE, id=request_id))["approve"]
 
-    async def _acknowledged(self, updates: aiohttp.ClientWebSocketResponse) -> Any:
-        update = await self._update(updates, kind="ORDERS")
-        return update if update and update["acknowledgedBy"] else None
-
-    async def _open_date(self) -> str | None:
-        """Find a day that can be ordered for; those of earlier demos are closed."""
-        for days in range(DAYS_AHEAD):
+    async def _find_open_date(self) -> str | None:
+        """Return the first date that is open for orders; the dates of earlier demos are closed."""
+        for days in range(MAX_DAYS_AHEAD):
             date = (datetime.now(UTC).date() + timedelta(days=days)).isoformat()
-            found = await self._graphql(
-                "query ($id: ID!, $date: Date!) { orderAvailability(cafeId: $id, date: $date) { canOrder } }",
-                id=CAFE_ID,
-                date=date,
-            )
-            if found["orderAvailability"]["canOrder"]:
+            data = await self._system.graphql(AVAILABILITY, id=CAFE_ID, date=date)
+            if data["orderAvailability"]["canOrder"]:
                 return date
         return None
 
     async def _order(self, date: str, tgid: int) -> Any:
-        """Order the first combo with the first dishes of its categories, and an extra."""
-        menu = await self._graphql(
-            "query ($id: ID!) { cafe(id: $id) { combos { nodes { id categories } } "
-            "menuItems(first: 100) { nodes { id category } } } }",
-            id=CAFE_ID,
-        )
-        items = menu["cafe"]["menuItems"]["nodes"]
-        combo = menu["cafe"]["combos"]["nodes"][0]
-        first = {item["category"]: item["id"] for item in reversed(items)}
-        placed = await self._graphql(
-            "mutation ($cafe: ID!, $date: Date!, $combo: ID!, $dishes: [ID!]!, $extras: [OrderExtraInput!], $tgid: "
-            "TelegramId) { placeOrder(cafeId: $cafe, date: $date, comboId: $combo, dishIds: $dishes, extras: $extras, "
-            "tgid: $tgid) { userName date totalPrice } }",
+        """Order the first combo, the first dish of each of its categories, and an extra."""
+        cafe = (await self._system.graphql(MENU, id=CAFE_ID))["cafe"]
+        combo = cafe["combos"]["nodes"][0]
+        first_items = {item["category"]: item["id"] for item in reversed(cafe["menuItems"]["nodes"])}
+        data = await self._system.graphql(
+            PLACE_ORDER,
             cafe=CAFE_ID,
             date=date,
             combo=combo["id"],
-            dishes=[first[category] for category in combo["categories"]],
-            extras=[{"menuItemId": first["EXTRA"], "quantity": 2}],
+            dishes=[first_items[category] for category in combo["categories"]],
+            extras=[{"menuItemId": first_items["EXTRA"], "quantity": 2}],
             tgid=tgid,
         )
-        return placed["placeOrder"]
+        return data["placeOrder"]
 
     async def _announce(self, date: str) -> str | None:
-        announced = await self._graphql(
-            "mutation ($id: ID!, $date: Date!) { announceDeadline(cafeId: $id, date: $date) }", id=CAFE_ID, date=date
-        )
-        return date if announced["announceDeadline"] else None
+        data = await self._system.graphql(ANNOUNCE, id=CAFE_ID, date=date)
+        return date if data["announceDeadline"] else None
+
+    async def _press_received(self) -> str | None:
+        """Press the newest button in the cafe's chat, as the cook."""
+        for message in reversed(await self._chats.list_messages(CHAT_ID)):
+            for button in (button for row in message["buttons"] for button in row):
+                await self._chats.press(CHAT_ID, message, button, COOK)
+                return f"{COOK['first_name']} presses {button['text']}"
+        return None
+
+    async def _find_acknowledgement(self, dashboard: Dashboard) -> Any:
+        update = await dashboard.next_update(kind="ORDERS")
+        return update if update and update["acknowledgedBy"] else None
 
     async def _start_run(self) -> Any:
-        started = await self._graphql("mutation { startRecommendationRun { date status total keysSufficeFor } }")
-        return started["startRecommendationRun"]
+        return (await self._system.graphql(START_RUN))["startRecommendationRun"]
 
-    async def _finished(self, date: str) -> Any:
-        query = "query ($date: Date!) { recommendationRun(date: $date) { status total done failed } }"
-        run = (await self._graphql(query, date=date))["recommendationRun"]
+    async def _find_finished_run(self, date: str) -> Any:
+        run = (await self._system.graphql(RUN, date=date))["recommendationRun"]
         return run if run["status"] == "FINISHED" else None
 
-    async def _keys(self) -> Any:
-        return (await self._graphql("{ geminiKeys { nodes { id used left state } } }"))["geminiKeys"]["nodes"]
+    async def _list_keys(self) -> Any:
+        return (await self._system.graphql(KEYS))["geminiKeys"]["nodes"]
 
-    async def _recommended(self) -> int | None:
-        for tgid in COLLEAGUES:
-            found = await self._graphql(RECOMMENDATIONS, tgid=tgid)
-            if found["recommendations"]["summary"]:
+    async def _find_recommended_user(self) -> int | None:
+        for tgid in TGIDS:
+            data = await self._system.graphql(RECOMMENDATIONS, tgid=tgid)
+            if data["recommendations"]["summary"]:
                 return tgid
         return None
 
     async def _read(self, tgid: int) -> Any:
-        bearer = colleagues_bearer(self._settings, tgid)
-        return (await self._graphql(RECOMMENDATIONS, bearer, tgid=tgid))["recommendations"]
+        return (await self._system.graphql(RECOMMENDATIONS, user=tgid, tgid=tgid))["recommendations"]
 
-    async def _read_by_rest(self, tgid: int, read: Any) -> str | None:
-        headers = {"Authorization": colleagues_bearer(self._settings, tgid)}
-        async with self._http.get(f"{self._api}/api/v1/users/{tgid}/recommendations", headers=headers) as response:
-            found = await response.json()
-        same = (found["summary"], found["tips"]) == (read["summary"], read["tips"])
-        return f"GET /api/v1/users/{tgid}/recommendations: {response.status}" if same else None
-
-    async def _press_received(self) -> str | None:
-        """Press the newest button of the kitchen's chat, as one of the cooks."""
-        async with self._http.get(f"{self._chats}/{CHAT['id']}/messages") as response:
-            messages = (await response.json())["messages"]
-        for message in reversed(messages):
-            for button in (button for row in message["buttons"] for button in row):
-                press = {"message_id": message["message_id"], "callback_data": button["callback_data"], "from": COOK}
-                await self._post(f"{self._chats}/{CHAT['id']}/press", press)
-                return f"{COOK['first_name']} presses {button['text']}"
-        return None
-
-    async def _approve(self, request_id: str) -> Any:
-        approved = await self._graphql(
-            "mutation ($id: ID!) { approve(requestId: $id) { id status processedBy } }", id=request_id
-        )
-        return approved["approve"]
-
-    async def _answers(self, chat_id: object = CHAT["id"]) -> list[str]:
-        async with self._http.get(f"{self._chats}/{chat_id}/messages") as response:
-            messages = (await response.json())["messages"]
-        return [message["text"] for message in messages if message["direction"] == "from_bot"]
-
-    async def _answer(self, after: int, part: str, chat_id: object = CHAT["id"]) -> str | None:
-        return next((text for text in (await self._answers(chat_id))[after:] if part in text), None)
-
-    async def _graphql(self, query: str, bearer: str | None = None, **variables: object) -> dict[str, Any]:
-        answer = await self._post(
-            f"{self._api}/graphql", {"query": query, "variables": variables}, Authorization=bearer or self._bearer
-        )
-        if "errors" in answer:
-            raise ValueError(answer["errors"][0]["message"])
-        data: dict[str, Any] = answer["data"]
-        return data
-
-    async def _post(self, url: str, body: object, **headers: str) -> Any:
-        async with self._http.post(url, json=body, headers=headers) as response:
-            return await response.json()
+    async def _read_by_rest(self, tgid: int, recommendation: Any) -> str | None:
+        path = f"/api/v1/users/{tgid}/recommendations"
+        status, body = await self._system.rest(path, user=tgid)
+        is_same = all(body[field] == recommendation[field] for field in ("summary", "tips"))
+        return f"GET {path}: {status}" if is_same else None

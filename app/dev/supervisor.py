@@ -1,4 +1,4 @@
-"""Keeps processes running: their lines are shown with their names, one that ends is started again."""
+"""Keeps processes running: shows their output with their names, and restarts those that end."""
 
 import asyncio
 import os
@@ -7,13 +7,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from app.dev.service import LAUNCHER, Service
-from app.log import get_log
+from app.dev.launcher import launcher_command
+from app.dev.service import Service
 
-log = get_log(__name__)
-
-STOP_S = 2.0
-"""How long processes may take to end in order: with the services after them all is gone within 5 s of Ctrl-C."""
+STOP_TIMEOUT_S = 2.0
+"""Time for a graceful stop of the processes. The services stop after them; together this takes at most 5 s."""
 
 RESTART_PAUSE_S = 1.0
 COLOURS = (36, 33, 35, 32, 34)
@@ -22,28 +20,29 @@ NAME_WIDTH = 8
 
 @dataclass
 class Output:
-    """What the processes write. While `held`, lines are kept; they are shown only if something goes wrong."""
+    """The output of the processes. While `is_held`, lines are kept and shown only after a failure."""
 
-    held: bool = False
-    _kept: list[str] = field(default_factory=list)
+    is_held: bool = False
+    _held_lines: list[str] = field(default_factory=list)
 
-    def line(self, text: str) -> None:
-        if self.held:
-            self._kept.append(text)
+    def write_line(self, text: str) -> None:
+        if self.is_held:
+            self._held_lines.append(text)
         else:
             print(text, flush=True)
 
     def release(self, *, show: bool) -> None:
-        self.held = False
+        """Stop holding lines; print those held so far if `show`."""
+        self.is_held = False
         if show:
-            for text in self._kept:
+            for text in self._held_lines:
                 print(text, flush=True)
-        self._kept.clear()
+        self._held_lines.clear()
 
 
 @dataclass
 class Child:
-    """One process of ours, `lunch-bot <name>`."""
+    """The process `lunch-bot <name>`."""
 
     name: str
     env: Mapping[str, str]
@@ -52,12 +51,11 @@ class Child:
     process: asyncio.subprocess.Process | None = None
 
     async def keep_running(self) -> None:
-        """Run it, again and again, until cancelled."""
+        """Run the process, and restart it when it ends, until cancelled."""
         while True:
-            # It ends when we do, however we do; and the terminal's Ctrl-C comes to it through us.
+            # It ends when this process ends, and gets Ctrl-C only from this process.
             self.process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-S", "-c", LAUNCHER),
-                *map(str, (os.getpid(), signal.SIGTERM.value, os.getuid(), os.getgid())),
+                *launcher_command(signal.SIGTERM, os.getuid(), os.getgid()),
                 *(sys.executable, "-m", "app", self.name),
                 env=self.env,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -66,16 +64,16 @@ class Child:
                 start_new_session=True,
             )
             await self._show_lines(self.process)
-            self._say(f"ended with {await self.process.wait()}; starting it again")
+            self._write(f"ended with {await self.process.wait()}; restarting it")
             await asyncio.sleep(RESTART_PAUSE_S)
 
     async def stop(self) -> None:
-        """End it in order, or by force if that takes too long."""
+        """Stop the process gracefully, or kill it after STOP_TIMEOUT_S."""
         if self.process is None or self.process.returncode is not None:
             return
         self.process.terminate()
         try:
-            async with asyncio.timeout(STOP_S):
+            async with asyncio.timeout(STOP_TIMEOUT_S):
                 await self.process.wait()
         except TimeoutError:
             self.process.kill()
@@ -90,21 +88,21 @@ class Child:
                 continue
             if not line:
                 return
-            self._say(line.decode(errors="replace").rstrip())
+            self._write(line.decode(errors="replace").rstrip())
 
-    def _say(self, text: str) -> None:
+    def _write(self, text: str) -> None:
         name = f"{self.name:<{NAME_WIDTH}}|"
-        self.output.line(f"\033[{self.colour}m{name}\033[0m {text}" if sys.stdout.isatty() else f"{name} {text}")
+        self.output.write_line(f"\033[{self.colour}m{name}\033[0m {text}" if sys.stdout.isatty() else f"{name} {text}")
 
 
-async def keep_service(service: Service, output: Output, dependents: Sequence[Child]) -> None:
-    """Start an embedded service again, on its port, whenever it ends, and `dependents` after it.
+async def keep_service_running(service: Service, output: Output, dependents: Sequence[Child]) -> None:
+    """Restart an embedded service on its port whenever it ends, and then restart `dependents`.
 
-    The broker forgets everything when it ends, and clients that live through that wait for what will not come.
+    The broker loses its data when it ends, and running clients would wait for events that no longer exist.
     """
     while True:
         status = await service.wait()
-        output.line(f"{service.name:<{NAME_WIDTH}}| ended with {status}; starting it again")
+        output.write_line(f"{service.name:<{NAME_WIDTH}}| ended with {status}; restarting it")
         await asyncio.sleep(RESTART_PAUSE_S)
         await service.start()
         await asyncio.gather(*(child.stop() for child in dependents))

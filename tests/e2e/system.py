@@ -18,7 +18,7 @@ from app.clients import Clients, open_clients
 from app.dev.embedded import Kafka, Postgres, Redis
 from app.dev.gemini import create_gemini
 from app.dev.gemini.state import Gemini
-from app.dev.service import free_port
+from app.dev.ports import free_port
 from app.dev.telegram import create_telegram
 from app.dev.telegram.chats import Chat
 from app.dev.telegram.state import Telegram
