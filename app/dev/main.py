@@ -53,8 +53,8 @@ EMBEDDED_KAFKA_SETTINGS = {
     "KAFKA_SESSION_TIMEOUT_MS": "2000",
     "KAFKA_IDEMPOTENCE": "false",
 }
-"""The embedded broker delays a fetch by up to half of the maximum wait, delays the first member of a group by half of the
-session time-out, and has no idempotent producers."""
+"""The embedded broker delays a fetch by up to half of the maximum wait, delays the first member of a group by half of
+the session time-out, and has no idempotent producers."""
 
 
 @dataclass(frozen=True)

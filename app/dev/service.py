@@ -286,16 +286,6 @@ class Service(ABC):
             return "\n".join(log.read().decode(errors="replace").splitlines()[-SHOWN_LOG_LINES:])
 
 
-async def until(condition: Callable[[], bool], *, within_s: float = math.inf, every_s: float = POLL_S) -> bool:
-    """Look every `every_s` seconds whether `condition` holds; false if it did not come to hold `within_s` seconds."""
-    deadline = time.monotonic() + within_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        await asyncio.sleep(every_s)
-    return True
-
-
 async def wait_until(condition: Callable[[], bool], *, within_s: float = math.inf, every_s: float = POLL_S) -> bool:
     """Wait until `condition` holds, and check it every `every_s` seconds; return false after `within_s` seconds."""
     deadline = time.monotonic() + within_s

@@ -1,4 +1,4 @@
-"""The stand-in for Google's Gemini API: `generateContent` over HTTP with its quotas, and a control API that injects faults.
+"""The stand-in for Google's Gemini API: `generateContent` over HTTP, its quotas, and a control API that injects faults.
 
 It may import the shared modules of `app.dev`, `app.ai.prompts` and `app.ai.stats`, and nothing else of `app`.
 

@@ -123,7 +123,7 @@ def unauthenticated() -> ApiError:
 
 
 def key_suspended(key: str) -> ApiError:
-    """Return code 403. As with the real service, the message contains the key, so logs of the message contain it too."""
+    """Return code 403. As with the real service, the message contains the key: logs of the message contain it too."""
     info = _error_info(
         "CONSUMER_SUSPENDED",
         domain="googleapis.com",

@@ -30,7 +30,7 @@ PER_MINUTE = 15
 
 
 class FaultKind(StrEnum):
-    """How a request fails."""
+    """The way in which a request fails."""
 
     DAY_QUOTA = "day_quota"
     """429: the day's requests are used up; `retryDelay` is far too short, as the real service's is."""

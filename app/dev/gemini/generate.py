@@ -170,6 +170,6 @@ def _drop_connection() -> DroppedConnection:
     """Close the connection without an answer.
 
     Clients ignore status 100 and wait for the final status. It tells the server that the response has started;
-    otherwise the server would send a 500 of its own.
+    otherwise the server would add a 500.
     """
     return DroppedConnection(100)

@@ -2,8 +2,8 @@
 
 It may import `app.clients` and `app.models`.
 
-Random values depend only on the seed, the day and the user: the same seed gives the same data, and the data of a user do
-not depend on the number of users.
+Random values depend only on the seed, the day and the user: the same seed gives the same data, and the data of a user
+do not depend on the number of users.
 """
 
 import datetime as dt
@@ -71,8 +71,8 @@ async def seed(
 ) -> None:
     """Add the missing manager, cafes, users and orders of the demo in one transaction.
 
-    An existing cafe keeps its menu, and a user with orders gets no more orders. An advisory lock makes simultaneous seeds
-    run one after the other.
+    An existing cafe keeps its menu, and a user with orders gets no more orders. An advisory lock makes simultaneous
+    seeds run one after the other.
 
     Args:
         clients: The clients of the database.

@@ -76,8 +76,8 @@ async def add_cafes(session: AsyncSession) -> None:
 async def _restart_cafe_ids(session: AsyncSession) -> None:
     """Give the first cafe of an empty table id 1, also after an interrupted seed that used up ids.
 
-    `lunch-bot dev --demo` uses the cafe with id 1. The table lock makes this safe when another transaction adds a cafe at
-    the same time: one of the two waits for the other.
+    `lunch-bot dev --demo` uses the cafe with id 1. The table lock makes this safe when another transaction adds a cafe
+    at the same time: one of the two waits for the other.
     """
     if await session.scalar(sa.select(sa.exists(select(Cafe.id)))):
         return
@@ -99,8 +99,8 @@ async def find_demo_cafes(session: AsyncSession) -> list[Cafe]:
 async def load_cafes(session: AsyncSession, today: dt.date) -> list[DemoCafe]:
     """Return the active cafes with a menu and past delivery dates, and mark these dates as announced.
 
-    Locks prevent the deletion of menu items and combos until the caller's transaction ends. A past date that still waits
-    for its announcement is left out: it gets no demo orders.
+    Locks prevent the deletion of menu items and combos until the caller's transaction ends. A past date that still
+    waits for its announcement is omitted: it gets no demo orders.
     """
     cafes = [cafe for cafe in await find_demo_cafes(session) if cafe.is_active]
     loaded = [await _load_cafe(session, cafe, today) for cafe in cafes]

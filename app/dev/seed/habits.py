@@ -81,8 +81,8 @@ EATING_STYLES = (
 EATING_STYLE_WEIGHTS = tuple(accumulate(style.share for style in EATING_STYLES))
 
 STEADINESS = (1.0, 1.4, 1.8, 2.4)
-"""Exponents of Zipf's law. With six dishes, the favourite has two fifths of the orders at the lowest exponent, and three
-quarters at the highest."""
+"""Exponents of Zipf's law. With six dishes, the favourite has two fifths of the orders at the lowest exponent, and
+three quarters at the highest."""
 
 
 class Lunch(NamedTuple):

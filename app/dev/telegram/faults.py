@@ -19,7 +19,7 @@ bursts; the stand-in does not, so that a client that satisfies the stand-in sati
 
 
 class FailureKind(StrEnum):
-    """How a call fails."""
+    """The way in which a call fails."""
 
     RATE_LIMIT = "rate_limit"
     """429; without `retry_after` when the failure names none."""

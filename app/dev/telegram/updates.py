@@ -1,4 +1,4 @@
-"""How updates reach the bot: a queue that getUpdates reads, or a webhook."""
+"""The delivery of updates to the bot: a queue that getUpdates reads, or a webhook."""
 
 import asyncio
 import logging

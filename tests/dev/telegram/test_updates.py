@@ -1,4 +1,4 @@
-"""How updates reach the bot: polling, handlers of aiogram, and webhooks."""
+"""The delivery of updates to the bot: polling, handlers of aiogram, and webhooks."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
