@@ -1,4 +1,4 @@
-"""The services that a process talks to: opened once, handed on, closed together."""
+"""The clients of a process: opened once, passed on, closed together."""
 
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -23,7 +23,7 @@ REDIS_TIMEOUT_S = 2
 
 @dataclass(frozen=True)
 class Clients:
-    """What an operation may reach. `db()` opens one transaction, committed when its block ends without an error."""
+    """The clients of a process. `db()` opens a transaction, which is committed when its block ends without an error."""
 
     settings: Settings
     engine: AsyncEngine
@@ -36,9 +36,9 @@ class Clients:
 
 @asynccontextmanager
 async def open_clients(settings: Settings) -> AsyncIterator[Clients]:
-    """Make the clients of one process. None of them connects before it is used, so none needs its service to start.
+    """Make the clients of one process. A client connects when it is used, so the process starts without its services.
 
-    `kafka` is connected by whoever needs it (see `app.events.log.connect`).
+    A process that needs Kafka connects it (see `app.events.kafka.connect`).
     """
     async with AsyncExitStack() as stack:
         engine = create_async_engine(
@@ -52,7 +52,7 @@ async def open_clients(settings: Settings) -> AsyncIterator[Clients]:
                 "server_settings": {
                     "application_name": "lunch-bot",
                     "timezone": "UTC",
-                    # A host that vanishes keeps its locks until PostgreSQL finds out: in 20 s, not in two hours.
+                    # A crashed host keeps its locks until PostgreSQL notices: after 20 s, not after two hours.
                     "tcp_keepalives_idle": "5",
                     "tcp_keepalives_interval": "5",
                     "tcp_keepalives_count": "3",

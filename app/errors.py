@@ -1,12 +1,12 @@
-"""Every failure that a client can meet: one class for each row of the contract's error table.
+"""The errors that a client can get: one class for each code.
 
-Both doors speak from here: GraphQL puts `code` and `details` into `errors[].extensions`, REST puts them into a
-problem document with `status`. Anything else that is raised is masked as `Internal`.
+GraphQL puts `code` and `details` into `errors[].extensions`. REST puts them into a problem document with `status`. Any
+other exception is masked as `Internal`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, NamedTuple, Self
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -14,15 +14,15 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 RETRY_AFTER_S = 5
-"""How long a client is asked to wait when a service that we need is away: about one restart of it."""
+"""How long a client should wait when a service is unavailable: about the time of its restart."""
 
 
 class LunchbotError(Exception):
-    """A failure with a code of its own.
+    """An error with a code.
 
     Args:
-        message: One sentence for a person; the class's docstring when it has nothing to add.
-        details: What a program may want to know, such as the field or the resource that was meant.
+        message: One sentence for a person. Without it, the first line of the class's docstring.
+        details: Facts for a program, such as the field or the resource.
     """
 
     code: ClassVar[str]
@@ -38,13 +38,13 @@ class LunchbotError(Exception):
 
     @property
     def retry_after(self) -> int | None:
-        """Whole seconds after which it is worth trying again, where that is known."""
+        """Seconds after which the client may try again, if known."""
         seconds = self.details.get("retry_after")
         return seconds if isinstance(seconds, int) else None
 
 
 class Unauthenticated(LunchbotError):
-    """Sign in first: the token is missing, malformed, forged or expired."""
+    """The token is missing, malformed, forged or expired. Sign in first."""
 
     code = "UNAUTHENTICATED"
     status = 401
@@ -58,7 +58,7 @@ class Forbidden(LunchbotError):
 
 
 class NotFound(LunchbotError):
-    """There is no such thing."""
+    """The resource does not exist."""
 
     code = "NOT_FOUND"
     status = 404
@@ -67,16 +67,35 @@ class NotFound(LunchbotError):
         super().__init__(f"There is no {resource.replace('_', ' ')} {id_}.", resource=resource, id=str(id_))
 
 
+class FieldProblem(NamedTuple):
+    """A wrong field, with the reason."""
+
+    field: str
+    detail: str
+
+
 class BadInput(LunchbotError):
-    """A value is of the wrong kind or out of its range."""
+    """A value is of the wrong type or out of its range."""
 
     code = "BAD_INPUT"
     status = 400
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}", field=field)
-        self.field = field
-        self.problem = problem
+        self.problems: Sequence[FieldProblem] = (FieldProblem(field, problem),)
+
+    @classmethod
+    def from_problems(cls, problems: Sequence[FieldProblem]) -> Self:
+        """Make one error for several wrong fields, at least one."""
+        error = cls(*problems[0])
+        error.problems = tuple(problems)
+        error.args = ("; ".join(f"{field}: {detail}" for field, detail in problems),)
+        return error
+
+    @property
+    def field(self) -> str:
+        """The first wrong field."""
+        return self.problems[0].field
 
 
 class GraphQLInvalid(LunchbotError):
@@ -98,13 +117,13 @@ class DeadlinePassed(LunchbotError):
 
 
 class Conflict(LunchbotError):
-    """The state does not allow it."""
+    """The current state does not allow this."""
 
     status = 409
 
 
 class CafeAlreadyLinked(Conflict):
-    """This cafe already has a chat; unlink it first."""
+    """This cafe already has a chat. Unlink it first."""
 
     code = "CAFE_ALREADY_LINKED"
 
@@ -128,13 +147,13 @@ class LinkRequestProcessed(Conflict):
 
 
 class AlreadyExists(Conflict):
-    """There is one already."""
+    """It already exists."""
 
     code = "ALREADY_EXISTS"
 
 
 class SlowConsumer(LunchbotError):
-    """You fell too far behind the live events; subscribe again."""
+    """The subscriber is too far behind the live events. Subscribe again."""
 
     code = "SLOW_CONSUMER"
     status = 409
@@ -151,7 +170,7 @@ class RateLimited(LunchbotError):
 
 
 class ServiceUnavailable(LunchbotError):
-    """A service that we need is away; try again shortly."""
+    """A service is unavailable. Try again shortly."""
 
     code = "SERVICE_UNAVAILABLE"
     status = 503
@@ -161,16 +180,16 @@ class ServiceUnavailable(LunchbotError):
 
 
 class Internal(LunchbotError):
-    """Something went wrong on our side."""
+    """An unexpected error on the server."""
 
     code = "INTERNAL"
     status = 500
 
 
 def as_lunchbot_error(error: BaseException) -> LunchbotError:
-    """What a client is told of `error`: itself if it is ours, that a service is away, or nothing at all.
+    """Translate `error` for clients: our own errors as they are, outages as ServiceUnavailable, the rest as Internal.
 
-    With PostgreSQL down asyncpg raises a bare `OSError`, no SQLAlchemy error.
+    When PostgreSQL is down, asyncpg raises a bare `OSError` and not an SQLAlchemy error.
     """
     match error:
         case LunchbotError():
@@ -179,14 +198,14 @@ def as_lunchbot_error(error: BaseException) -> LunchbotError:
             return Internal()
         case OSError() | TimeoutError() | PoolTimeoutError() | RedisConnectionError() | RedisTimeoutError():
             return ServiceUnavailable()
-        case DBAPIError() if error.connection_invalidated or _is_passing(error):
+        case DBAPIError() if error.connection_invalidated or _is_temporary(error):
             return ServiceUnavailable()
         case _:
             return Internal()
 
 
-def _is_passing(error: DBAPIError) -> bool:
-    """SQLSTATE classes 08 (connection), 40 (rolled back, a deadlock say), 53 (resources) and 57P (shutdown) pass.
+def _is_temporary(error: DBAPIError) -> bool:
+    """Whether a retry may succeed: SQLSTATE classes 08 (connection), 40 (rollback), 53 (resources), 57P (shutdown).
 
     https://www.postgresql.org/docs/18/errcodes-appendix.html
     """

@@ -1,4 +1,4 @@
-"""The contracts as files: what the code says of itself."""
+"""The descriptions of the APIs and events as files, made from the code."""
 
 import json
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 from app.events.asyncapi import create_asyncapi
 from app.rest.openapi import create_openapi
-from app.schema import create_schema
+from app.schema.schema import create_schema
 
 
 def exports() -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""One JSON object a line (or coloured lines for a terminal), from structlog and the standard library alike."""
+"""Logging: one JSON object a line, or coloured lines in a terminal, for structlog and the standard library."""
 
 import logging
 import re
@@ -17,11 +17,11 @@ BOT_TOKEN = re.compile(r"/bot\d+:[\w-]+")
 Log = structlog.stdlib.BoundLogger
 
 LIBRARIES_AT_WARNING = ("aiokafka", "aiogram.event", "faststream", "httpx", "httpx2", "arq.worker", "uvicorn.error")
-"""They tell each step at INFO: useful when one looks for a fault, noise in a healthy system."""
+"""They log each step at INFO: useful for finding a fault, noise in a healthy system."""
 
 
 def without_bot_tokens(text: str) -> str:
-    """Return `text` without the token that is part of each address of Telegram's Bot API, and so of some errors."""
+    """Remove bot tokens: every URL of Telegram's Bot API has one, and so have some errors."""
     return BOT_TOKEN.sub("/bot<token>", text)
 
 
@@ -32,7 +32,7 @@ def hide_bot_tokens(_logger: WrappedLogger, _method: str, line: Any) -> str:
 def configure(settings: Settings, process: str) -> None:
     """Set up logging for this process. `process` (api, events, …) is in each line.
 
-    Tracebacks are plain, without the values of variables: there may be secrets among them.
+    Tracebacks have no values of variables, because some are secrets.
     """
 
     def add_process(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -40,7 +40,7 @@ def configure(settings: Settings, process: str) -> None:
         return event
 
     def drop_colour(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-        event.pop("color_message", None)  # uvicorn says each thing twice
+        event.pop("color_message", None)  # uvicorn logs the same text twice
         return event
 
     shared: list[Processor] = [

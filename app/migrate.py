@@ -1,4 +1,4 @@
-"""Bringing the database to the newest schema."""
+"""Migration of the database to the newest schema."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ IN_REPOSITORY = Path(__file__).parent.parent / "migrations"
 
 
 def alembic_config() -> Config:
-    """Alembic's configuration: where the migrations are, in the repository or in the installed package."""
+    """Alembic's configuration, with the migrations of the repository or of the installed package."""
     config = Config()
     config.set_main_option("script_location", str(PACKAGED if PACKAGED.is_dir() else IN_REPOSITORY))
     config.set_main_option("file_template", "%%(rev)s_%%(slug)s")
@@ -20,7 +20,7 @@ def alembic_config() -> Config:
 
 
 async def migrate(engine: AsyncEngine) -> None:
-    """Bring the database to the newest schema. Two at once: one waits for the other, and finds nothing to do."""
+    """Migrate the database to the newest schema. Of two simultaneous calls one waits, and then has nothing to do."""
 
     def upgrade(connection: Connection) -> None:
         config = alembic_config()

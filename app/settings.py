@@ -1,4 +1,4 @@
-"""The only reader of the environment. Every field is one variable of `.env.example`, in upper case."""
+"""Application settings, from the environment and `.env`. Each field is one variable of `.env.example`, in upper case."""
 
 import re
 from datetime import time, timedelta
@@ -10,18 +10,18 @@ import pytimeparse
 from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl, SecretStr, TypeAdapter, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from app.zones import is_zone
+from app.timezones import is_timezone
 
 JWT_SECRET_MIN_CHARACTERS = 32
-"""HS256 wants a key at least as long as its hash, 256 bits (RFC 7518, section 3.2)."""
+"""HS256 needs a key that is at least as long as its hash, 256 bits (RFC 7518, section 3.2)."""
 
 
 DEFAULT_PORTS = {"api": 8000, "events": 8001, "worker": 8002, "bot": 8003}
-"""Each process's own, where PORT says no other."""
+"""The port of each process without PORT."""
 
 
 class SettingsError(Exception):
-    """The environment does not describe a system that can start: one line for each wrong value."""
+    """The settings are wrong: one line for each wrong value."""
 
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
@@ -87,13 +87,13 @@ def _keys(values: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
     if not all(re.fullmatch(r"[!-~]+", text) for text in texts) or not all(keys):
         raise ValueError("is not a list such as key1,key2 or project:key1,project:key2")
     if len(set(keys)) < len(keys):
-        raise ValueError("has a key twice")
+        raise ValueError("has the same key twice")
     return values
 
 
 def _zone(value: object) -> object:
-    if isinstance(value, str) and not is_zone(value):
-        raise ValueError(f"{value} is no time zone of the IANA database, such as Europe/Berlin")
+    if isinstance(value, str) and not is_timezone(value):
+        raise ValueError(f"{value} is not a time zone of the IANA database, such as Europe/Berlin")
     return value
 
 
@@ -113,7 +113,7 @@ CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
 class Settings(BaseSettings):
-    """What the processes are told from outside. Secrets never show in `repr`, logs or errors."""
+    """Application settings. Secrets never appear in `repr`, logs or errors."""
 
     model_config = SettingsConfigDict(
         env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True

@@ -1,14 +1,14 @@
-"""How fast people's statistics are: `python -m benchmarks.order_stats [--users N] [--sample N] [--rounds N]`.
+"""The speed of order statistics: `python -m benchmarks.order_stats [--users N] [--sample N] [--rounds N]`.
 
-It starts a PostgreSQL of its own, as `lunch-bot dev` does, seeds N people, and works out the month of all who are active:
+It starts a separate PostgreSQL, as `lunch-bot dev` does, seeds N users, and computes the statistics of all active users:
 
 - by `order_stats`, in one call, and in chunks, as the nightly run does;
-- bare: one aggregate over the same rows of orders and order items, grouped by person and category, with sums and counts
-  and nothing else, read as plain rows: less than anybody could do who wants the figures;
-- one by one: a query of the ORM for each person's orders and their items, and the figures worked out in Python, for a
-  sample of the people, its time multiplied.
+- bare: one aggregate over the same rows of orders and order items, grouped by user and category, with sums and counts
+  only, read as plain rows: the minimum of work for these figures;
+- one by one: an ORM query for each user's orders and their items, and the figures computed in Python, for a
+  sample of the users; the time is scaled.
 
-All take turns in each round; ratios are between the medians. The time in Python counts in all of them.
+All ways run in each round; ratios are between the medians. All times include Python's.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from app.dev.embedded import embedded
 from app.dev.seed import count_demo_data, seed
 from app.migrate import migrate
 from app.models import Cafe, MenuCategory, MenuItem, Order, OrderItem, OrderStatus, User
-from app.resolvers.statistics import order_stats
+from app.services.statistics import order_stats
 from app.settings import Settings
 
 TODAY = dt.date(2026, 3, 4)
@@ -45,7 +45,7 @@ CHUNKS = (1_000, 20)
 
 IN_ONE_CALL = "order_stats, in one call"
 BARE = "a bare aggregate"
-ONE_BY_ONE = "a query a person"
+ONE_BY_ONE = "a query for each user"
 
 type Figures = dict[int, OrderStats]
 
@@ -64,7 +64,7 @@ async def main(users: int, sample: int, rounds: int) -> None:
                 await seed(clients, users=users, today=TODAY)
                 print(await count_demo_data(clients))
                 async with clients.db() as session:
-                    # As autovacuum does a minute later, on a server where it has the time.
+                    # Autovacuum does this a minute later on a real server.
                     await session.execute(sa.text("ANALYZE menu_items, cafes"))
                 async with clients.engine.connect() as connection:
                     apart = await connection.execution_options(isolation_level="AUTOCOMMIT")
@@ -90,12 +90,12 @@ async def side_by_side(clients: Clients, sample: int, rounds: int) -> None:
             await work()
             times[way].append(time.perf_counter() - began)
     times[ONE_BY_ONE] = [seconds * len(tgids) / len(some) for seconds in times[ONE_BY_ONE]]
-    print(f"the statistics of {len(tgids):,} people, medians of {rounds} rounds:")
+    print(f"the statistics of {len(tgids):,} users, medians of {rounds} rounds:")
     for way, taken in times.items():
         print(f"  {way:26} {median(taken):8.3f} s, {min(taken):.3f} to {max(taken):.3f}")
     whole = median(times[IN_ONE_CALL])
     print(f"  in one call: {whole / median(times[BARE]):.2f} times the bare aggregate; ", end="")
-    print(f"{median(times[ONE_BY_ONE]) / whole:.0f} times as fast as a query a person ({len(some)} people, scaled)")
+    print(f"{median(times[ONE_BY_ONE]) / whole:.0f} times as fast as a query for each user ({len(some)} users, scaled)")
 
 
 async def in_chunks(clients: Clients, tgids: Sequence[int], size: int) -> Figures:

@@ -1,8 +1,8 @@
-"""How fast demo data are loaded: `python benchmarks/seed.py [--users N] [--sample N] [--rounds N]`.
+"""The speed of loading demo data: `python benchmarks/seed.py [--users N] [--sample N] [--rounds N]`.
 
-It starts a PostgreSQL of its own, as `lunch-bot dev` does, with fsync on. First N people are seeded into an empty
-database: drawing their habits and orders, COPY, and all checks and indexes included. Then a sample is loaded in turns by
-the seed and by SQLAlchemy's inserts of the very same rows, drawn beforehand; the ratio is between the medians of both.
+It starts a separate PostgreSQL, as `lunch-bot dev` does, with fsync on. First N users are seeded into an empty database:
+the time includes random habits and orders, COPY, all checks and indexes. Then a sample is loaded alternately by the seed
+and by SQLAlchemy's inserts of the same, existing rows; the ratio is between both medians.
 """
 
 import argparse
@@ -50,7 +50,7 @@ async def main(users: int, sample: int, rounds: int) -> None:
 async def whole(clients: Clients, users: int) -> None:
     seconds = await timed(seed(clients, users=users, today=TODAY))
     lines = (await count_demo_data(clients)).lines
-    print(f"seed: {users:,} people, {lines:,} order lines in {seconds:.1f} s: {speed(lines, seconds)}")
+    print(f"seed: {users:,} users, {lines:,} order lines in {seconds:.1f} s: {speed(lines, seconds)}")
 
 
 async def side_by_side(clients: Clients, sample: int, rounds: int) -> None:
@@ -63,7 +63,7 @@ async def side_by_side(clients: Clients, sample: int, rounds: int) -> None:
         by_insert.append(await timed(insert(clients, orders, lines)))
     count = sum(map(len, lines))
     print(f"the same {len(orders):,} orders with {count:,} lines, medians of {rounds}:")
-    print(f"  seed, drawing included  {median(by_seed):6.2f} s: {speed(count, median(by_seed))}")
+    print(f"  seed, generation included  {median(by_seed):6.2f} s: {speed(count, median(by_seed))}")
     print(f"  SQLAlchemy's inserts    {median(by_insert):6.2f} s: {speed(count, median(by_insert))}")
     print(f"  ratio {median(by_insert) / median(by_seed):.1f}")
 

@@ -1,4 +1,4 @@
-"""How Alembic reaches the database: with the engine that it is handed, or with that of the settings."""
+"""Alembic's environment: it uses the given connection, or connects with the settings."""
 
 import asyncio
 from typing import Literal
@@ -12,11 +12,11 @@ from app.models import metadata
 from app.settings import Settings
 
 MIGRATION_LOCK = 0x6D696772
-"""An advisory lock: of two processes that migrate at once, one waits, and then finds nothing to do."""
+"""An advisory lock: of two simultaneous migrations one waits, and then has nothing to do."""
 
 
 def render_item(kind: str, item: object, _context: object) -> str | Literal[False]:
-    """Write SQLModel's string type as what it is, so that migrations depend on SQLAlchemy alone."""
+    """Write SQLModel's string type as SQLAlchemy's, so that migrations depend on SQLAlchemy alone."""
     if kind == "type" and isinstance(item, AutoString):
         return "sa.String()" if item.length is None else f"sa.String(length={item.length})"
     return False

@@ -1,13 +1,14 @@
-"""What tests stand on: real PostgreSQL, Redis and Kafka, and a Telegram that speaks HTTP.
+"""Shared fixtures: real PostgreSQL, Redis and Kafka, and stand-ins over HTTP.
 
-PostgreSQL and Redis are started once for a run; each test has an empty database to itself, copied from a migrated
-template or emptied after another test, and an empty Redis. A test that asks for `kafka` has a broker of its own, which it may end and start again. Where
-DATABASE_URL, REDIS_URL or KAFKA_BROKER_URL is set, that service is used: the database needs the right to make others,
+PostgreSQL and Redis are started once for a run. Each test has an empty database, copied from a migrated template or
+emptied after another test, and an empty Redis. A test that uses `kafka` has a separate broker, which it may stop and
+restart. If DATABASE_URL or REDIS_URL is set, that service is used: the database user must be allowed to create databases,
 and Redis is emptied.
+
+With `-n` the tests run in several processes. Each of them has separate services.
 """
 
 import os
-import socket
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -19,27 +20,61 @@ from uuid import uuid4
 import asyncpg
 import pytest
 import sqlalchemy as sa
+import stamina
 import structlog
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from app.auth import issue_token
+from app.auth.context import Context
+from app.auth.tokens import issue_token
+from app.auth.viewer import Caller, Viewer
 from app.clients import Clients, open_clients
-from app.context import Context
 from app.dev.embedded import Kafka, embedded
 from app.migrate import migrate
 from app.models import Cafe, Combo, Deadline, MenuCategory, MenuItem, Outbox, Role, User, metadata
-from app.resolvers.order_lines import OrderFields
+from app.models.orders import OrderInput
 from app.settings import Settings
-from app.viewer import Viewer
 
-pytest_plugins = ["tests.servers", "tests.doors", "tests.told", "tests.google"]
+pytest_plugins = [
+    "tests.servers",
+    "tests.apis",
+    "tests.notification_fixtures",
+    "tests.gemini_standin",
+    "tests.telegram_standin",
+]
 
 MANAGER_TGID = 1001
 USER_TGID = 2002
 JWT_SECRET = "a secret for tests that is long enough"
 
+MAX_ATTEMPTS = 1000
+"""More attempts than any retry makes."""
+
+WORKERS_PER_CORE = 1.5
+"""Tests wait for services and clocks about a third of their time, so three processes use two cores."""
+
 EMBEDDED_KAFKA = {"kafka_fetch_max_wait_ms": 5, "kafka_session_timeout_ms": 1000, "kafka_idempotence": False}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return the number of processes for `-n auto`. With a given Redis it is 0, which means this process alone."""
+    if "DATABASE_URL" in os.environ or "REDIS_URL" in os.environ:
+        return 0
+    return round(WORKERS_PER_CORE * (os.cpu_count() or 1))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests with a Kafka broker as slow, and begin with the longest tests.
+
+    The tests of the whole system start many processes each. They come first, so that one worker runs them one after the
+    other, while the other workers run the other tests.
+    """
+    items.sort(key=lambda item: "e2e" not in item.path.parts)
+    for item in items:
+        if isinstance(item, pytest.Function) and "kafka" in item.fixturenames:
+            item.add_marker(pytest.mark.slow)
 
 
 class Services:
@@ -52,7 +87,7 @@ class Services:
 
 @pytest.fixture(scope="session", autouse=True)
 def _plain_logs() -> None:
-    """Tracebacks with the values of all variables, structlog's default, are slow and hide the message."""
+    """Log without the values of all variables in tracebacks, structlog's default: they are slow and hide the message."""
     structlog.configure(
         processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer(key_order=["event"])]
     )
@@ -60,7 +95,7 @@ def _plain_logs() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_settings_from_outside() -> Iterator[None]:
-    """A developer's environment and `.env` do not reach into tests."""
+    """Hide the developer's environment and `.env` from tests."""
     outside = {name: os.environ.pop(name.upper()) for name in Settings.model_fields if name.upper() in os.environ}
     OUTSIDE.update({name: value for name, value in outside.items() if name.endswith("_url")})
     Settings.model_config["env_file"] = None
@@ -86,7 +121,7 @@ async def services(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Se
 
 @pytest.fixture(scope="session")
 async def server(services: Services) -> AsyncIterator[AsyncEngine]:
-    """The PostgreSQL server, for making and dropping databases."""
+    """The PostgreSQL server, to create and drop databases."""
     engine = create_async_engine(services.database_url, isolation_level="AUTOCOMMIT")
     yield engine
     await engine.dispose()
@@ -94,7 +129,7 @@ async def server(services: Services) -> AsyncIterator[AsyncEngine]:
 
 @pytest.fixture(scope="session")
 async def template(server: AsyncEngine) -> AsyncIterator[str]:
-    """A migrated database that each test's is copied from."""
+    """A migrated database, the template of each test's database."""
     name = f"template_{uuid4().hex}"
     async with server.connect() as connection:
         await connection.execute(sa.text(f"CREATE DATABASE {name}"))
@@ -107,7 +142,7 @@ async def template(server: AsyncEngine) -> AsyncIterator[str]:
 
 
 class Database:
-    """A database that one test after the other uses. It is emptied between them: that is five times as fast as a new one."""
+    """A database for one test after the other. It is emptied between them, five times as fast as a new one."""
 
     def __init__(self, url: str, connection: asyncpg.Connection) -> None:
         self.url = url
@@ -133,7 +168,7 @@ class Database:
         return database
 
     async def clean(self) -> bool:
-        """Empty it, and end what the test has left connected; say whether it is as it was. A test may have cut us off."""
+        """Empty the database and close the connections that the test left. Return False if it cannot be used again."""
         if self._connection.is_closed():
             return False
         await self._connection.execute(
@@ -158,7 +193,7 @@ class Database:
 
 @pytest.fixture(scope="session")
 async def spare_databases(server: AsyncEngine, template: str) -> AsyncIterator[list[Database]]:
-    """Databases that are empty and not in use."""
+    """Empty databases that are not in use."""
     spare: list[Database] = []
     yield spare
     for database in spare:
@@ -167,7 +202,7 @@ async def spare_databases(server: AsyncEngine, template: str) -> AsyncIterator[l
 
 @pytest.fixture
 async def database_url(server: AsyncEngine, template: str, spare_databases: list[Database]) -> AsyncIterator[str]:
-    """An empty database, at the newest schema. A test may do with it what it wants."""
+    """The address of an empty database with the newest schema. A test may change everything in it."""
     database = spare_databases.pop() if spare_databases else await Database.create(server, template)
     yield database.url
     if await database.clean():
@@ -178,7 +213,7 @@ async def database_url(server: AsyncEngine, template: str, spare_databases: list
 
 @pytest.fixture
 def settings(services: Services, database_url: str) -> Settings:
-    """Settings without Kafka: nobody listens at that address."""
+    """Settings without Kafka: its address has no server."""
     return Settings(
         database_url=database_url,
         redis_url=services.redis_url,
@@ -197,7 +232,7 @@ async def clients(settings: Settings) -> AsyncIterator[Clients]:
 
 @pytest.fixture
 async def kafka(tmp_path: Path) -> AsyncIterator[Kafka]:
-    """A Kafka broker that only this test uses. It may be ended and started again, but forgets then."""
+    """A Kafka broker for this test only. The test may stop and restart it; its data are lost then."""
     broker = Kafka(tmp_path)
     await broker.start()
     yield broker
@@ -211,10 +246,17 @@ def kafka_settings(settings: Settings, kafka: Kafka) -> Settings:
 
 @pytest.fixture
 async def kafka_clients(kafka_settings: Settings) -> AsyncIterator[Clients]:
-    """Clients whose Kafka is there; it is not connected yet."""
+    """Clients with a running Kafka, which is not connected yet."""
     async with open_clients(kafka_settings) as opened:
         await opened.redis.flushdb()
         yield opened
+
+
+@pytest.fixture
+def without_waiting() -> Iterator[None]:
+    """Retries do not wait. A limit of attempts stays as it is, because the cap is above it."""
+    with stamina.set_testing(True, attempts=MAX_ATTEMPTS, cap=True):
+        yield
 
 
 @pytest.fixture
@@ -226,12 +268,12 @@ async def people(clients: Clients) -> None:
 
 @pytest.fixture
 def manager(clients: Clients, people: None) -> Context:
-    return Context(clients, source="test", identified=Viewer(MANAGER_TGID, Role.MANAGER))
+    return Context(clients, source="test", caller=Caller(viewer=Viewer(MANAGER_TGID, Role.MANAGER)))
 
 
 @pytest.fixture
 def user(clients: Clients, people: None) -> Context:
-    return Context(clients, source="test", identified=Viewer(USER_TGID, Role.USER))
+    return Context(clients, source="test", caller=Caller(viewer=Viewer(USER_TGID, Role.USER)))
 
 
 @pytest.fixture
@@ -265,7 +307,7 @@ async def add_cafe(clients: Clients, name: str = "Basil & Thyme", **fields: obje
 
 @dataclass(frozen=True)
 class Lunch:
-    """A cafe where one can order: a menu, a combo of soup and main, one of salad alone, a deadline for every day."""
+    """A cafe that takes orders: a menu, a combo of soup and main, one of salad, a deadline for every weekday."""
 
     cafe: Cafe
     soup: MenuItem
@@ -279,18 +321,22 @@ class Lunch:
 
     @property
     def open_date(self) -> date:
-        """A date that one can order for: its deadline is more than a day ahead."""
+        """A date that is open for orders: its deadline is more than a day ahead."""
         return datetime.now(UTC).date() + timedelta(days=3)
 
     @property
     def closed_date(self) -> date:
-        """A date that one cannot order for any more: its deadline was yesterday, or the day before."""
+        """A date that is closed for orders: its deadline was yesterday or the day before."""
         return datetime.now(UTC).date() - timedelta(days=1)
 
     @property
-    def meal(self) -> OrderFields:
-        """What one may order: the business lunch with borscht and pelmeni, for 10.00."""
-        return {"combo_id": self.combo.id, "dish_ids": [self.soup.id, self.main.id]}
+    def meal(self) -> OrderInput:
+        """A valid order: the business lunch with borscht and pelmeni, for 10.00."""
+        return self.order()
+
+    def order(self, **changes: object) -> OrderInput:
+        """The meal with changes, which may be invalid."""
+        return OrderInput.collect(**{"combo_id": self.combo.id, "dish_ids": [self.soup.id, self.main.id]} | changes)
 
 
 @pytest.fixture
@@ -331,17 +377,10 @@ async def add_lunch(clients: Clients, name: str = "Basil & Thyme", **fields: obj
 
 
 async def event_types(clients: Clients) -> list[str]:
-    """The types of the events that wait for Kafka, in order."""
+    """Return the types of the events in the outbox, in order."""
     async with clients.db() as session:
         rows = await session.execute(sa.select(Outbox.c.headers).order_by(Outbox.c.id))
     return [headers["ce_type"] for (headers,) in rows if "ce_type" in headers]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def _url_of(server: AsyncEngine, database: str) -> str:

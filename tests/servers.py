@@ -1,4 +1,4 @@
-"""Servers for tests: our own apps and Telegram's stand-in, on real ports, in the test's own event loop."""
+"""Servers for tests: our own apps and the stand-ins, on real ports, in the event loop of the test."""
 
 import asyncio
 import socket
@@ -10,7 +10,7 @@ import pytest
 import uvicorn
 from starlette.applications import Starlette
 
-from app.main import create_app
+from app.processes.api import create_app
 from app.settings import Settings
 
 DEADLINE_S = 30.0
@@ -19,7 +19,7 @@ POLL_S = 0.01
 
 @asynccontextmanager
 async def serving(app: Starlette) -> AsyncIterator[str]:
-    """Serve `app` on a free port, and give its address."""
+    """Serve `app` on a free port, and yield its address."""
     listener = socket.socket(proto=socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     server = uvicorn.Server(
@@ -38,7 +38,10 @@ async def serving(app: Starlette) -> AsyncIterator[str]:
 
 
 async def until(condition: Callable[[], object], within_s: float = DEADLINE_S) -> None:
-    """Wait for `condition`, and fail if it does not come."""
+    """Wait for `condition`.
+
+    Raises TimeoutError after `within_s` seconds.
+    """
     async with asyncio.timeout(within_s):
         while not condition():
             await asyncio.sleep(POLL_S)
@@ -46,6 +49,6 @@ async def until(condition: Callable[[], object], within_s: float = DEADLINE_S) -
 
 @pytest.fixture
 async def api(settings: Settings, people: None) -> AsyncIterator[httpx.AsyncClient]:
-    """The api process's app, without Kafka."""
+    """A client of the api process's app, without Kafka."""
     async with serving(create_app(settings)) as address, httpx.AsyncClient(base_url=address) as client:
         yield client

@@ -1,7 +1,9 @@
-"""Conventions that hold for everything, kept by walking the code and not by memory."""
+"""Conventions that hold everywhere. The tests walk the code."""
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -17,10 +19,10 @@ from app.export import exports
 from app.migrate import alembic_config, migrate
 from app.models import metadata
 from app.rest.openapi import create_openapi
-from app.rest.routes import PREFIX, ROUTES, Route
-from app.rest.stored import load
-from app.schema import create_schema
-from app.schema.operations import WHO, is_operation, operation_of
+from app.rest.routes import PREFIX
+from app.rest.stored import StoredOperation, load
+from app.schema.operations import audience, is_operation, operation_of
+from app.schema.schema import create_schema
 from app.settings import Settings
 
 REPOSITORY = Path(__file__).parent.parent
@@ -33,7 +35,7 @@ WITHOUT_REST: dict[str, str] = {}
 
 
 def operations() -> Iterator[tuple[str, GraphQLField]]:
-    """The root fields, and the fields of other types that hand over to a function as well."""
+    """Iterate over the root fields, and the fields of other types that call an operation."""
     for root in (SCHEMA.query_type, SCHEMA.mutation_type, SCHEMA.subscription_type):
         assert root is not None
         yield from root.fields.items()
@@ -48,16 +50,16 @@ each_operation = pytest.mark.parametrize(("name", "field"), list(operations()), 
 
 
 @each_operation
-def test_every_operation_says_who_may_do_it(name: str, field: GraphQLField) -> None:
-    """A root field hands over to a function that allows a role, and its description ends with whom."""
+def test_every_operation_names_its_audience(name: str, field: GraphQLField) -> None:
+    """Every root field calls an operation with an access rule, and its description ends with the audience."""
     operation = operation_of(field)
 
-    assert (field.description or "").endswith(f" For {WHO[operation.allowed]}.")
+    assert (field.description or "").endswith(f" For {audience(operation.access)}.")
 
 
 @each_operation
-def test_every_operation_says_what_it_does(name: str, field: GraphQLField) -> None:
-    """The description is that of the function, which has one."""
+def test_every_operation_has_a_description(name: str, field: GraphQLField) -> None:
+    """The description of a field is the docstring of its operation."""
     summary = (operation_of(field).__doc__ or "").partition("\n")[0]
 
     assert summary.endswith(".")
@@ -66,23 +68,22 @@ def test_every_operation_says_what_it_does(name: str, field: GraphQLField) -> No
 
 @each_operation
 def test_every_operation_has_a_route(name: str, field: GraphQLField) -> None:
-    """What GraphQL can do REST can do, unless there is a reason: the route's operation is made by the same function."""
-    made = [STORED[route.operation].purpose for route in ROUTES if _served(route) == name]
+    """REST has every operation of GraphQL, unless there is a reason: the route calls the same operation."""
+    stored = [operation for operation in STORED.values() if _name_of(operation) == name]
 
-    assert [operation_of(field)] == [operation_of(purpose) for purpose in made] or WITHOUT_REST.get(name)
+    assert [operation_of(field)] == [operation_of(found.target_field) for found in stored] or WITHOUT_REST.get(name)
 
 
-def _served(route: Route) -> str:
-    """What a route does, as `operations` calls it: the change that it makes, or the part that it reads."""
-    operation = STORED[route.operation]
+def _name_of(operation: StoredOperation) -> str:
+    """Return the name that `operations` uses: the mutation, or the path to the field that is read."""
     is_change = operation.node.operation is OperationType.MUTATION
     return ".".join(step.node.name.value for step in operation.path[: 1 if is_change else None])
 
 
 @each_operation
 def test_every_argument_is_a_parameter(name: str, field: GraphQLField) -> None:
-    """A stored operation leaves out nothing that GraphQL's takes."""
-    stored = [STORED[route.operation] for route in ROUTES if _served(route) == name]
+    """A stored operation has every argument of GraphQL's field."""
+    stored = [operation for operation in STORED.values() if _name_of(operation) == name]
 
     assert stored or WITHOUT_REST.get(name)
     for operation in stored:
@@ -91,10 +92,10 @@ def test_every_argument_is_a_parameter(name: str, field: GraphQLField) -> None:
 
 
 def test_every_route_is_in_openapi() -> None:
-    """No route is left undescribed, and nothing is described that is no route."""
+    """OpenAPI has every route and nothing else."""
     paths = create_openapi(create_schema(), "1")["paths"]
 
-    assert {(route.method.lower(), PREFIX + route.path) for route in ROUTES} == {
+    assert {(operation.route.method.lower(), PREFIX + operation.route.path) for operation in STORED.values()} == {
         (method, path) for path, item in paths.items() for method in item
     }
 
@@ -112,18 +113,18 @@ def test_names_are_camel_case(type_: GraphQLObjectType) -> None:
 
 
 @pytest.mark.parametrize("name", ["schema.graphql", "openapi.json", "asyncapi.yaml"])
-def test_the_contracts_are_what_the_code_says(name: str) -> None:
-    """The files in the repository are those of `lunch-bot export`."""
+def test_the_contracts_are_exported(name: str) -> None:
+    """The contracts in the repository are those of `lunch-bot export`."""
     assert (REPOSITORY / name).read_text(encoding="utf-8") == exports()[name]
 
 
 def test_the_example_names_exactly_the_settings() -> None:
-    """`.env.example` leaves out no setting, and names none that is not there."""
+    """`.env.example` has every setting and nothing else."""
     assert {name.lower() for name in dotenv_values(REPOSITORY / ".env.example")} == set(Settings.model_fields)
 
 
 def test_the_example_has_the_defaults() -> None:
-    """Copied as it is, with a key, it changes nothing that has a default."""
+    """A copy of `.env.example` with a key does not change a default."""
     example = {name.lower(): value for name, value in dotenv_values(REPOSITORY / ".env.example").items() if value}
     read = Settings.model_validate(example | {"jwt_secret_key": "x" * 32})
 
@@ -132,12 +133,12 @@ def test_the_example_has_the_defaults() -> None:
 
 
 async def test_the_migrations_make_the_tables_of_the_models(database_url: str) -> None:
-    """`alembic check` finds nothing that a migration is missing for."""
+    """`alembic check` finds no difference between the migrations and the models."""
     await _alembic(database_url, command.check)
 
 
 async def test_the_migrations_go_back_and_forth(database_url: str) -> None:
-    """Down to nothing, and up again, to the same tables."""
+    """A downgrade to nothing and an upgrade give the same tables."""
     before = await _columns(database_url)
 
     await _alembic(database_url, lambda config: command.downgrade(config, "base"))
@@ -150,8 +151,83 @@ async def test_the_migrations_go_back_and_forth(database_url: str) -> None:
     assert before.keys() == metadata.tables.keys()
 
 
+ROWS_BEFORE_0006 = (
+    "INSERT INTO users (tgid, name) VALUES (5, 'Ivan')",
+    "INSERT INTO cafes (name) VALUES ('Basil')",
+    """
+    INSERT INTO recommendation_runs
+      (date, status, total, done, failed, keys_suffice_for, started_at, pause_reason, pauses)
+    VALUES
+      ('2026-03-01', 'paused', 3, 1, 1, 2, now(), 'keys_resting', 4),
+      ('2026-03-02', 'paused', 3, 1, 1, 2, now(), 'keys_set_aside', 4),
+      ('2026-03-03', 'paused', 3, 1, 1, 2, now(), 'gemini_away', 4),
+      ('2026-03-04', 'running', 3, 1, 1, 2, now(), NULL, 4)
+    """,
+    """
+    INSERT INTO recommendation_items (date, user_tgid, position, status, told_at)
+    VALUES ('2026-03-01', 5, 0, 'done', '2026-03-01T08:30Z')
+    """,
+    """
+    INSERT INTO notifications (cafe_id, kind, tg_chat_id, parts, date, version, snapshot)
+    VALUES
+      (1, 'orders', -1, '{Soup}', '2026-03-04', 1,
+        '{"5": {"person": "Ivan", "notes": "", "things": [[1, "Soup", 2]]}, "6": {"things": []}}'),
+      (1, 'orders', -1, '{Soup}', '2026-03-04', 2, '{}'),
+      (1, 'orders', -1, '{Soup}', '2026-03-04', 3, NULL)
+    """,
+)
+
+SNAPSHOTS = "SELECT snapshot FROM notifications ORDER BY version"
+STORED_BEFORE_0006 = (
+    "SELECT pause_reason, keys_suffice_for, pauses FROM recommendation_runs ORDER BY date",
+    "SELECT told_at FROM recommendation_items",
+    SNAPSHOTS,
+)
+STORED_AFTER_0006 = (
+    "SELECT pause_reason, request_budget, consecutive_pauses FROM recommendation_runs ORDER BY date",
+    "SELECT notified_at FROM recommendation_items",
+    SNAPSHOTS,
+)
+
+
+async def test_migration_0006_renames_what_is_stored(database_url: str) -> None:
+    """Pause reasons, columns and the items of snapshots get their new names; a downgrade restores the old ones."""
+    try:
+        await _alembic(database_url, lambda config: command.downgrade(config, "0005"))
+        await _execute(database_url, *ROWS_BEFORE_0006)
+
+        await _alembic(database_url, lambda config: command.upgrade(config, "0006"))
+        after = await _execute(database_url, *STORED_AFTER_0006)
+        await _alembic(database_url, lambda config: command.downgrade(config, "0005"))
+        before = await _execute(database_url, *STORED_BEFORE_0006)
+    finally:
+        await _alembic(database_url, lambda config: command.upgrade(config, "head"))
+
+    items = [(datetime(2026, 3, 1, 8, 30, tzinfo=UTC),)]
+    assert after == [
+        [(reason, 2, 4) for reason in ("quota_exhausted", "keys_disabled", "gemini_unavailable", None)],
+        items,
+        [({"5": {"person": "Ivan", "notes": "", "items": [[1, "Soup", 2]]}, "6": {"items": []}},), ({},), (None,)],
+    ]
+    assert before == [
+        [(reason, 2, 4) for reason in ("keys_resting", "keys_set_aside", "gemini_away", None)],
+        items,
+        [({"5": {"person": "Ivan", "notes": "", "things": [[1, "Soup", 2]]}, "6": {"things": []}},), ({},), (None,)],
+    ]
+
+
+async def _execute(database_url: str, *statements: str) -> list[list[tuple[Any, ...]]]:
+    """Execute statements in one transaction, and return the rows of each."""
+    engine = create_async_engine(database_url)
+    async with engine.begin() as connection:
+        results = [await connection.exec_driver_sql(statement) for statement in statements]
+        found = [[tuple(row) for row in result] if result.returns_rows else [] for result in results]
+    await engine.dispose()
+    return found
+
+
 def test_the_migrations_are_one_line() -> None:
-    """There is one newest migration, and one first."""
+    """There is one first and one newest migration."""
     script = ScriptDirectory.from_config(alembic_config())
 
     assert (len(script.get_heads()), len(script.get_bases())) == (1, 1)
@@ -171,7 +247,7 @@ async def _alembic(database_url: str, work: Callable[[Config], None]) -> None:
 
 
 async def _columns(database_url: str) -> dict[str, list[str]]:
-    """The columns of each table, but Alembic's own."""
+    """Return the columns of each table, except Alembic's."""
     engine = create_async_engine(database_url)
 
     def inspect(connection: Connection) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""What the processes are told from outside."""
+"""The settings of the processes."""
 
 from collections.abc import Callable
 from datetime import time, timedelta
@@ -83,20 +83,20 @@ WRONG = [
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """An environment that describes a system."""
+    """A complete, valid environment."""
     for name, value in GOOD.items():
         monkeypatch.setenv(name, value)
     return monkeypatch
 
 
 def test_a_good_environment_is_read(environment: pytest.MonkeyPatch) -> None:
-    """The addresses are those of the environment."""
+    """The settings have the addresses of the environment."""
     assert Settings.load().kafka_broker_url == "one:9092,two:9092"
 
 
 @pytest.mark.parametrize(("name", "value"), WRONG)
 def test_a_wrong_value_is_one_clear_line(environment: pytest.MonkeyPatch, name: str, value: str) -> None:
-    """The line begins with the variable's name, and shows nothing that may be secret."""
+    """The line begins with the name of the variable, and shows no secret."""
     environment.setenv(name, value)
 
     with pytest.raises(SettingsError) as wrong:
@@ -108,7 +108,7 @@ def test_a_wrong_value_is_one_clear_line(environment: pytest.MonkeyPatch, name: 
 
 
 def test_each_wrong_value_has_its_line(environment: pytest.MonkeyPatch) -> None:
-    """What is wrong in several places is told at once."""
+    """One error has a line for each wrong value."""
     environment.setenv("PORT", "http")
     environment.setenv("LOG_LEVEL", "LOUD")
     environment.delenv("JWT_SECRET_KEY")
@@ -121,7 +121,7 @@ def test_each_wrong_value_has_its_line(environment: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["DATABASE_URL", "REDIS_URL", "KAFKA_BROKER_URL", "JWT_SECRET_KEY"])
 @pytest.mark.parametrize("empty", [True, False])
-def test_what_is_needed_must_be_set(environment: pytest.MonkeyPatch, name: str, empty: bool) -> None:
+def test_required_variables_must_be_set(environment: pytest.MonkeyPatch, name: str, empty: bool) -> None:
     """A variable that is missing or empty is not set."""
     environment.setenv(name, "")
     if not empty:
@@ -142,7 +142,7 @@ def test_what_is_needed_must_be_set(environment: pytest.MonkeyPatch, name: str, 
     ],
 )
 def test_a_duration_is_read(environment: pytest.MonkeyPatch, text: str, duration: timedelta) -> None:
-    """Durations are written as people write them."""
+    """A duration has a unit, such as 90s or 1h30m."""
     environment.setenv("JWT_TTL", text)
 
     assert Settings.load().jwt_ttl == duration
@@ -158,7 +158,7 @@ def test_a_duration_is_read(environment: pytest.MonkeyPatch, text: str, duration
     ],
 )
 def test_origins_are_separated_by_commas(environment: pytest.MonkeyPatch, text: str, origins: tuple[str, ...]) -> None:
-    """Spaces and empty places between commas do not count."""
+    """Spaces and empty parts between commas are ignored."""
     environment.setenv("CORS_ORIGINS", text)
 
     assert Settings.load().cors_origins == origins
@@ -166,7 +166,7 @@ def test_origins_are_separated_by_commas(environment: pytest.MonkeyPatch, text: 
 
 @pytest.mark.parametrize("name", ["TELEGRAM_API_URL", "GEMINI_API_URL"])
 def test_an_address_ends_without_a_slash(environment: pytest.MonkeyPatch, name: str) -> None:
-    """Paths are put behind it."""
+    """The slash is removed, because paths are appended."""
     environment.setenv(name, "http://localhost:8081/")
 
     assert getattr(Settings.load(), name.lower()) == "http://localhost:8081"
@@ -184,14 +184,14 @@ def test_an_address_ends_without_a_slash(environment: pytest.MonkeyPatch, name: 
     ],
 )
 def test_keys_are_separated_by_commas(environment: pytest.MonkeyPatch, text: str, keys: tuple[str, ...]) -> None:
-    """Each may have its project before it; several keys of one project are several keys."""
+    """A key may have its project before it; a project may have several keys."""
     environment.setenv("GEMINI_API_KEYS", text)
 
     assert tuple(key.get_secret_value() for key in Settings.load().gemini_api_keys) == keys
 
 
-def test_the_programmes_time_is_read(environment: pytest.MonkeyPatch) -> None:
-    """A zone has the name that it has everywhere, a time of day is written as people write it."""
+def test_time_zone_and_time_are_read(environment: pytest.MonkeyPatch) -> None:
+    """The time zone has its IANA name, the time of day has hours and minutes."""
     environment.setenv("LUNCH_TIMEZONE", "Europe/Berlin")
     environment.setenv("MORNING_MESSAGE_AT", "08:30")
 
@@ -201,7 +201,7 @@ def test_the_programmes_time_is_read(environment: pytest.MonkeyPatch) -> None:
 
 
 def test_by_default_there_are_no_recommendations(environment: pytest.MonkeyPatch) -> None:
-    """Without a key nobody is asked, and nobody is written to in the morning."""
+    """Without a key there are no requests to Gemini and no morning messages."""
     environment.delenv("GEMINI_API_KEYS")
 
     settings = Settings.load()
@@ -209,14 +209,14 @@ def test_by_default_there_are_no_recommendations(environment: pytest.MonkeyPatch
     assert (settings.gemini_api_keys, settings.morning_message_at) == ((), None)
 
 
-def test_a_key_is_used_as_often_as_agreed(environment: pytest.MonkeyPatch) -> None:
-    """A little less often than Google lets it be."""
+def test_the_default_limit_of_a_key_is_195(environment: pytest.MonkeyPatch) -> None:
+    """The default limit is a little lower than Google's."""
     assert Settings.load().gemini_max_requests_per_key == 195
 
 
 @pytest.mark.parametrize("shown", [repr, str])
 def test_secrets_do_not_show(environment: pytest.MonkeyPatch, shown: Callable[[object], str]) -> None:
-    """Neither passwords nor keys are in what a log would show."""
+    """The representation of the settings has neither passwords nor keys."""
     text = shown(Settings.load())
 
     assert SECRET not in text
@@ -224,21 +224,21 @@ def test_secrets_do_not_show(environment: pytest.MonkeyPatch, shown: Callable[[o
 
 
 def test_settings_do_not_change(environment: pytest.MonkeyPatch) -> None:
-    """What a process was told holds until its end."""
+    """Settings are immutable."""
     with pytest.raises(ValueError, match="frozen"):
         Settings.load().port = 1  # type: ignore[misc]
 
 
-def test_a_secret_that_one_process_needs(environment: pytest.MonkeyPatch) -> None:
-    """Who asks for a secret that is not set is told its variable."""
+def test_a_process_may_require_a_secret(environment: pytest.MonkeyPatch) -> None:
+    """The error for a missing secret names its variable."""
     environment.delenv("TELEGRAM_BOT_TOKEN")
 
     with pytest.raises(SettingsError, match=r"^TELEGRAM_BOT_TOKEN: is not set$"):
         Settings.load().required("telegram_bot_token")
 
 
-def test_a_file_is_read_too(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What the environment does not say may stand in `.env`; what it says wins."""
+def test_a_file_is_read(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`.env` has the values that the environment does not have; the environment comes first."""
     file = tmp_path / ".env"
     file.write_text("PORT=8123\nLOG_LEVEL=DEBUG\nUNKNOWN=1\n", encoding="utf-8")
     environment.setenv("LOG_LEVEL", "ERROR")
@@ -248,8 +248,8 @@ def test_a_file_is_read_too(environment: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert (settings.port, settings.log_level) == (8123, "ERROR")
 
 
-def test_other_variables_do_not_matter(environment: pytest.MonkeyPatch) -> None:
-    """The environment holds much that is not for us."""
+def test_other_variables_are_ignored(environment: pytest.MonkeyPatch) -> None:
+    """The environment may have variables of other programs."""
     environment.setenv("LUNCH_BOT_NONSENSE", "1")
 
     assert isinstance(Settings.load(), BaseSettings)

@@ -1,4 +1,4 @@
-"""One recommendation: asking Gemini with one key after the other, until there is an answer."""
+"""One recommendation: request it from Gemini with one key after the other, until there is a valid answer."""
 
 import time
 
@@ -8,15 +8,15 @@ from redis.exceptions import RedisError
 
 from app.ai.gemini import (
     GEMINI_TIMEOUT_S,
-    Away,
     DayExhausted,
     Gemini,
+    GeminiError,
+    GeminiUnavailable,
+    InvalidAnswer,
     KeyFailed,
     KeyRefused,
     MinuteExhausted,
-    NotAnswered,
-    Refused,
-    Unfit,
+    RequestRefused,
 )
 from app.ai.key_pool import Grant, KeyPool
 from app.ai.prompts import Advice, Prompt
@@ -24,91 +24,99 @@ from app.log import get_log
 
 log = get_log(__name__)
 
-REQUESTS = Counter("lunch_bot_gemini_requests_total", "Requests to Gemini, by how they went.", ["outcome"])
+REQUESTS = Counter("lunch_bot_gemini_requests_total", "Requests to Gemini, by outcome.", ["outcome"])
 
-RETRIES = 3
-"""How often Gemini is asked again that is away, or whose answer does not fit."""
+MAX_RETRIES = 3
+"""How often a request is repeated while Gemini is unavailable."""
+
+MAX_INVALID_ANSWERS = 2
+"""After the first invalid answer the request is repeated once."""
 
 RETRY_WAIT_S = 1.0
 RETRY_WAIT_MAX_S = 5.0
 
-WORTH_A_CALL_S = 10.0
-"""With less time left nobody is asked once more: the answer would hardly come in time."""
+MIN_CALL_BUDGET_S = 10.0
+"""With less time left there is no retry: the answer would probably be too late."""
 
 
-async def advise(gemini: Gemini, pool: KeyPool, prompt: Prompt, within_s: float) -> Advice:
-    """Get Gemini's recommendation. The last call ends when `within_s` seconds are over.
+async def advise(gemini: Gemini, pool: KeyPool, prompt: Prompt, budget_s: float) -> Advice:
+    """Get advice from Gemini. All calls together end within `budget_s` seconds.
 
-    A key that does not work is reported to the pool, and the next one is asked at once; so there are at most as many
-    attempts as keys, and a few more for what passes. Every attempt counts against its key.
+    A key that fails is reported to the pool, and the next key is used without a wait. So there are at most `MAX_RETRIES`
+    more attempts than keys. Every attempt counts against its key.
 
-    Raises KeysResting, NotAnswered; or the last KeyFailed, if keys go on failing.
+    Raises KeysExhausted, GeminiError; or the last KeyFailed if the keys continue to fail.
     """
-    ends = time.monotonic() + within_s
+    deadline = time.monotonic() + budget_s
     async for attempt in stamina.retry_context(
-        on=_Patience(ends),
-        attempts=len(pool.keys) + RETRIES,
+        on=_RetryPolicy(deadline),
+        attempts=len(pool.keys) + MAX_RETRIES,
         timeout=None,
         wait_initial=RETRY_WAIT_S,
         wait_max=RETRY_WAIT_MAX_S,
         wait_jitter=RETRY_WAIT_S,
     ):
         with attempt:
-            return await _attempt(gemini, pool, prompt, min(GEMINI_TIMEOUT_S, ends - time.monotonic()))
+            return await _attempt(gemini, pool, prompt, min(GEMINI_TIMEOUT_S, deadline - time.monotonic()))
     raise AssertionError("unreachable: the last attempt raises")
 
 
-class _Patience:
-    """Says whether, and after how long, it is worth trying again: never if that would come too late."""
+class _RetryPolicy:
+    """Decides whether to retry after an error, and how long to wait. It allows no retry that would start too late.
 
-    def __init__(self, ends: float) -> None:
-        self._ends = ends
-        self._unfit = 0
-        self._away = 0
+    Args:
+        deadline: The end of the last call, in seconds of `time.monotonic()`.
+    """
+
+    def __init__(self, deadline: float) -> None:
+        self._deadline = deadline
+        self._invalid_answers = 0
+        self._times_unavailable = 0
 
     def __call__(self, error: Exception) -> bool | float:
+        """Return False for no retry, the wait in seconds, or True for the default backoff."""
         match error:
             case KeyFailed():
                 return self._has_time(0.0) and 0.0
-            case Unfit():
-                self._unfit += 1
-                return self._unfit == 1 and self._has_time(0.0) and 0.0
-            case Away():
-                self._away += 1
-                return self._away <= RETRIES and self._has_time(RETRY_WAIT_MAX_S + RETRY_WAIT_S)
+            case InvalidAnswer():
+                self._invalid_answers += 1
+                return self._invalid_answers < MAX_INVALID_ANSWERS and self._has_time(0.0) and 0.0
+            case GeminiUnavailable():
+                self._times_unavailable += 1
+                return self._times_unavailable <= MAX_RETRIES and self._has_time(RETRY_WAIT_MAX_S + RETRY_WAIT_S)
             case _:
                 return False
 
     def _has_time(self, wait_s: float) -> bool:
-        return self._ends - time.monotonic() >= wait_s + WORTH_A_CALL_S
+        return self._deadline - time.monotonic() >= wait_s + MIN_CALL_BUDGET_S
 
 
 async def _attempt(gemini: Gemini, pool: KeyPool, prompt: Prompt, timeout_s: float) -> Advice:
     grant = await pool.acquire()
     try:
         advice = await gemini.ask(grant.key.secret, prompt, timeout_s)
-    except (KeyFailed, NotAnswered) as error:
+    except (KeyFailed, GeminiError) as error:
         REQUESTS.labels(type(error).__name__).inc()
-        await _report(pool, grant, error)
+        await _record(pool, grant, error)
         raise
     REQUESTS.labels("Answered").inc()
     try:
-        await pool.went_well(grant)
-    except (RedisError, OSError) as error:  # the answer is there, and has cost a request
-        log.warning("gemini.not_reported", key=grant.key.id, error=repr(error))
+        await pool.record_success(grant)
+    except (RedisError, OSError) as error:  # the answer has cost a request: return it anyway
+        log.warning("gemini.success_not_recorded", key=grant.key.id, error=repr(error))
     return advice
 
 
-async def _report(pool: KeyPool, grant: Grant, error: KeyFailed | NotAnswered) -> None:
+async def _record(pool: KeyPool, grant: Grant, error: KeyFailed | GeminiError) -> None:
     problem = str(error)
     match error:
         case DayExhausted():
-            await pool.rest_until_reset(grant, problem)
+            await pool.cool_down_until_reset(grant, problem)
         case MinuteExhausted():
-            await pool.rest(grant, error.retry_after_s, problem)
+            await pool.cool_down(grant, error.retry_after_s, problem)
         case KeyRefused():
-            await pool.set_aside(grant, problem)
-        case Unfit():
-            await pool.went_well(grant)
-        case Away() | Refused():
-            await pool.failed(grant, problem)
+            await pool.disable(grant, problem)
+        case InvalidAnswer():
+            await pool.record_success(grant)
+        case GeminiUnavailable() | RequestRefused():
+            await pool.record_failure(grant, problem)

@@ -1,4 +1,4 @@
-"""Asking Gemini, and what its answers mean. The only place that knows Google's library.
+"""The client of Gemini: makes requests, and translates Google's errors. Only this module imports Google's library.
 
 https://ai.google.dev/gemini-api/docs/troubleshooting
 """
@@ -24,15 +24,15 @@ log = get_log(__name__)
 GEMINI_TIMEOUT_S = 30.0
 
 API_VERSION = "v1"
-"""The library's default, said here so that the environment cannot change it."""
+"""The library's default. It is set explicitly so that environment variables cannot change it."""
 
 MAX_OUTPUT_TOKENS = 2048
-"""Several times what a summary and three tips take, with what some models think before they answer."""
+"""Several times the tokens of a summary and three tips. Some models also use output tokens to think."""
 
-RETRY_DELAY_UNKNOWN_S = 60.0
-"""How long a key rests that has had too many requests within a minute, if Google does not say it."""
+DEFAULT_RETRY_DELAY_S = 60.0
+"""How long a key cools down after the minute quota is exhausted, if Google's error has no delay."""
 
-SERVER_ERRORS = 500
+MIN_SERVER_ERROR_STATUS = 500
 
 DURATION = re.compile(r"[0-9]+(\.[0-9]+)?s")
 
@@ -40,15 +40,15 @@ PROBLEM_MAX_CHARACTERS = 300
 
 
 class KeyFailed(Exception):
-    """This key does not work now; another one may."""
+    """This key does not work now. Another key may work."""
 
 
 class DayExhausted(KeyFailed):
-    """The day's requests of the key's project are used up."""
+    """The daily quota of the key's project is exhausted."""
 
 
 class MinuteExhausted(KeyFailed):
-    """The minute's requests, or tokens, of the key's project are used up."""
+    """The quota of requests or tokens per minute of the key's project is exhausted."""
 
     def __init__(self, problem: str, retry_after_s: float) -> None:
         super().__init__(problem)
@@ -56,40 +56,40 @@ class MinuteExhausted(KeyFailed):
 
 
 class KeyRefused(KeyFailed):
-    """Google does not take this key."""
+    """Google does not accept this key."""
 
 
-class NotAnswered(Exception):
-    """There is no answer, and no key is to blame."""
+class GeminiError(Exception):
+    """There is no valid answer, and the key is not the cause."""
 
 
-class Away(NotAnswered):
-    """Gemini is down, overloaded, or cannot be reached: it may answer soon."""
+class GeminiUnavailable(GeminiError):
+    """Gemini is down, overloaded, or not reachable. A retry may help."""
 
 
-class Refused(NotAnswered):
-    """Gemini does not take the request: that is our fault, and asking again does not help."""
+class RequestRefused(GeminiError):
+    """Gemini does not accept the request. The mistake is on our side, so a retry does not help."""
 
 
-class Unfit(NotAnswered):
-    """What Gemini has answered is no recommendation."""
+class InvalidAnswer(GeminiError):
+    """The answer is incomplete, or does not fit the schema of `Advice`."""
 
 
 class Gemini:
-    """Gemini's model. The key comes with each call."""
+    """The client of one Gemini model. Each call takes its own API key."""
 
     def __init__(self, client: genai.Client, model: str) -> None:
         self._client = client
         self._model = model
 
     async def ask(self, key: SecretStr, prompt: Prompt, timeout_s: float = GEMINI_TIMEOUT_S) -> Advice:
-        """Make one request, and wait for its answer at most `timeout_s` seconds.
+        """Make one request, and wait at most `timeout_s` seconds for the answer.
 
-        Google is told 30 s in any case: it refuses to be given less than 10.
+        The time limit in the request to Google is always 30 s, because Google refuses limits below 10 s.
 
-        Raises KeyFailed, NotAnswered.
+        Raises KeyFailed, GeminiError.
         """
-        with _understood(key.get_secret_value()):
+        with translate_errors(key.get_secret_value()):
             async with asyncio.timeout(timeout_s):
                 return await self._ask(key, prompt)
 
@@ -108,20 +108,20 @@ class Gemini:
                 ),
             ),
         )
-        log.info("gemini.answered", model=response.model_version, usage=_tokens(response.usage_metadata))
-        return _advice(response)
+        log.info("gemini.answered", model=response.model_version, usage=_count_tokens(response.usage_metadata))
+        return _parse_advice(response)
 
 
 @asynccontextmanager
 async def open_gemini(settings: Settings) -> AsyncIterator[Gemini]:
-    """Make the client of one process: that takes a tenth of a second or more."""
+    """Open the client. This takes 0.1 s or more, so each process does it only once."""
     client = genai.Client(
-        api_key="comes with each call",
+        api_key="each call sets its own key",
         vertexai=False,
         http_options=types.HttpOptions(
             base_url=settings.gemini_api_url,
             api_version=API_VERSION,
-            # With none the library sends a request again by itself, which the key's counter would not see.
+            # Without this the library retries on its own, and the key's counter misses these requests.
             retry_options=types.HttpRetryOptions(attempts=1),
         ),
     )
@@ -131,74 +131,78 @@ async def open_gemini(settings: Settings) -> AsyncIterator[Gemini]:
         await client.aio.aclose()
 
 
-def _advice(response: types.GenerateContentResponse) -> Advice:
-    """Raises Unfit."""
+def _parse_advice(response: types.GenerateContentResponse) -> Advice:
+    """Parse a complete answer.
+
+    Raises InvalidAnswer.
+    """
     reason = response.candidates[0].finish_reason if response.candidates else None
     if not response.text or reason is not types.FinishReason.STOP:
-        raise Unfit(f"the answer is not complete: {reason.value if reason else 'no candidates'}")
+        raise InvalidAnswer(f"the answer is incomplete: {reason.value if reason else 'no candidates'}")
     try:
         return Advice.model_validate_json(response.text)
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
-        raise Unfit(f"{'.'.join(map(str, problem['loc'])) or 'answer'}: {problem['msg']}") from None
+        raise InvalidAnswer(f"{'.'.join(map(str, problem['loc'])) or 'answer'}: {problem['msg']}") from None
 
 
 @contextmanager
-def _understood(key: str) -> Iterator[None]:
-    """Turn what the library raises into what it means. Google names the key in some errors: that does not go on.
+def translate_errors(key: str) -> Iterator[None]:
+    """Raise the errors of Google's library as errors of this module, without the API key that some messages contain.
 
-    Raises KeyFailed, NotAnswered.
+    Raises KeyFailed, GeminiError.
     """
     try:
         yield
     except APIError as error:
-        raise _meaning(error, key) from None
+        raise _to_domain_error(error, key) from None
     except TimeoutError as error:
-        raise Away("no answer in time") from error
+        raise GeminiUnavailable("no answer in time") from error
     except (aiohttp.ClientError, OSError) as error:
-        raise Away(str(error) or type(error).__name__) from error
-    except (KeyFailed, NotAnswered):
+        raise GeminiUnavailable(str(error) or type(error).__name__) from error
+    except (KeyFailed, GeminiError):
         raise
-    except Exception as error:  # noqa: BLE001 the library stumbles over no JSON, no UTF-8, and shapes that it does not know
-        log.warning("gemini.not_understood", error=type(error).__name__)
-        raise Away(f"the answer cannot be understood: {type(error).__name__}") from None
+    except Exception as error:  # noqa: BLE001 the library fails in many ways on bad JSON, bad UTF-8 and unknown shapes
+        log.warning("gemini.unreadable_answer", error=type(error).__name__)
+        raise GeminiUnavailable(f"the answer is unreadable: {type(error).__name__}") from None
 
 
-def _meaning(error: APIError, key: str) -> KeyFailed | NotAnswered:
+def _to_domain_error(error: APIError, key: str) -> KeyFailed | GeminiError:
     problem = f"{error.code} {error.status}: {error.message}".replace(key, "(the key)")
     problem = problem.partition("\n")[0][:PROBLEM_MAX_CHARACTERS]
-    details = list(_details(error.details))
+    details = list(_find_details(error.details))
     match error.code:
         case 429:
-            return _too_many(problem, details, is_for_others="limit: 0," in f"{error.message},".replace("\n", ","))
+            has_no_quota = "limit: 0," in f"{error.message},".replace("\n", ",")
+            return _to_quota_error(problem, details, has_no_quota=has_no_quota)
         case 401 | 403:
             return KeyRefused(problem)
         case 400 if any(detail.get("reason") == "API_KEY_INVALID" for detail in details):
             return KeyRefused(problem)
         case 408 | 499:  # time-outs
-            return Away(problem)
-        case int(code) if code >= SERVER_ERRORS:
-            return Away(problem)
+            return GeminiUnavailable(problem)
+        case int(code) if code >= MIN_SERVER_ERROR_STATUS:
+            return GeminiUnavailable(problem)
         case _:
-            return Refused(problem)
+            return RequestRefused(problem)
 
 
-def _too_many(problem: str, details: list[Mapping[str, Any]], *, is_for_others: bool) -> KeyFailed | NotAnswered:
-    """Read which quota is used up: the day's wins, for its `retryDelay` is not to be trusted."""
-    listed = [violations for detail in details if isinstance(violations := detail.get("violations"), list)]
-    quotas = [str(it.get("quotaId")) for violations in listed for it in violations if isinstance(it, dict)]
-    delays = [delay for detail in details if (delay := _seconds(detail.get("retryDelay"))) is not None]
-    if is_for_others:
-        return KeyRefused(f"the model is not for this key: {problem}")
+def _to_quota_error(problem: str, details: list[Mapping[str, Any]], *, has_no_quota: bool) -> KeyFailed | GeminiError:
+    """Find the exhausted quota. The daily quota takes precedence, because its `retryDelay` is not reliable."""
+    lists = [violations for detail in details if isinstance(violations := detail.get("violations"), list)]
+    quotas = [str(item.get("quotaId")) for violations in lists for item in violations if isinstance(item, dict)]
+    delays = [delay for detail in details if (delay := _parse_seconds(detail.get("retryDelay"))) is not None]
+    if has_no_quota:
+        return KeyRefused(f"the model is not available for this key: {problem}")
     if any("PerDay" in quota for quota in quotas):
         return DayExhausted(problem)
     if delays or any("PerMinute" in quota for quota in quotas):
-        return MinuteExhausted(problem, max(delays, default=RETRY_DELAY_UNKNOWN_S))
-    return Away(problem)
+        return MinuteExhausted(problem, max(delays, default=DEFAULT_RETRY_DELAY_S))
+    return GeminiUnavailable(problem)
 
 
-def _details(body: Any) -> Iterator[Mapping[str, Any]]:
-    """Find the error's details in a body that may be anything: an object, or a list of one."""
+def _find_details(body: Any) -> Iterator[Mapping[str, Any]]:
+    """Find the error's details in a body of any shape: Google sends an object, or a list with one object."""
     if isinstance(body, list):
         body = body[0] if body else None
     error = body.get("error") if isinstance(body, dict) else None
@@ -206,10 +210,10 @@ def _details(body: Any) -> Iterator[Mapping[str, Any]]:
     yield from (detail for detail in details if isinstance(detail, dict)) if isinstance(details, list) else ()
 
 
-def _seconds(duration: Any) -> float | None:
-    """Read a duration of Protocol Buffers' JSON, such as `37s` or `0.5s`."""
+def _parse_seconds(duration: Any) -> float | None:
+    """Parse a duration in the JSON format of Protocol Buffers, such as `37s` or `0.5s`."""
     return float(str(duration)[:-1]) if DURATION.fullmatch(str(duration)) else None
 
 
-def _tokens(usage: types.GenerateContentResponseUsageMetadata | None) -> Mapping[str, int | None]:
+def _count_tokens(usage: types.GenerateContentResponseUsageMetadata | None) -> Mapping[str, int | None]:
     return {} if usage is None else {"prompt": usage.prompt_token_count, "cached": usage.cached_content_token_count}

@@ -1,11 +1,11 @@
-"""The pool of Gemini keys: whose turn it is, and how much is left of each, for all processes together.
+"""The pool of Gemini keys. All processes share it: it chooses the key for each request, and counts the requests.
 
-Who asks gets a key, counted in Redis in one script, so that no interleaving grants more than the limit. Before the
-request is made it is noted in the ledger, which refuses one too many by itself: Redis may lose its counters at any
-moment, with requests on their way, and still none goes over the limit. What Redis has lost is put back from the ledger
-before it grants anything.
+One Redis script chooses a key and counts the request, so no interleaving of processes grants more than the limit. Before
+the request is made, the ledger counts it too, and refuses a request above the limit. Redis may therefore lose its
+counters at any moment, even during requests, and the limit still holds. Lost counters are restored from the ledger
+before Redis grants the next request.
 
-A key is known outside this process by a hash of it. Quotas are Google's: by project, and by the day of California.
+Outside this process a key appears only as a hash. Google's quotas apply to a project, and to a day in Pacific time.
 https://ai.google.dev/gemini-api/docs/rate-limits
 """
 
@@ -24,70 +24,76 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
 from app.log import get_log
-from app.lua import script
+from app.redis_scripts import load_script
 
 log = get_log(__name__)
 
 PACIFIC = ZoneInfo("America/Los_Angeles")
-"""Requests per day reset at midnight Pacific time (https://ai.google.dev/gemini-api/docs/rate-limits)."""
+"""The daily quota resets at midnight Pacific time (https://ai.google.dev/gemini-api/docs/rate-limits)."""
 
-USED = Gauge("lunch_bot_gemini_requests_used", "Requests of a key today, on Google's day.", ["key", "project"])
-LEFT = Gauge("lunch_bot_gemini_requests_left", "Requests that a key is still good for today.", ["key", "project"])
-ASIDE_NOW = Gauge("lunch_bot_gemini_key_set_aside", "1 if somebody has to look after a key.", ["key", "project"])
-"""As of the last time that this process has looked; workers look twice a minute."""
+REQUESTS_USED = Gauge(
+    "lunch_bot_gemini_requests_used", "Requests with a key in the current quota day.", ["key", "project"]
+)
+REQUESTS_LEFT = Gauge(
+    "lunch_bot_gemini_requests_left", "Requests that a key has left in the current quota day.", ["key", "project"]
+)
+KEY_DISABLED = Gauge(
+    "lunch_bot_gemini_key_disabled", "1 if a key is disabled until an operator resets it.", ["key", "project"]
+)
+"""The gauges change only when this process calls `KeyPool.usage`; workers do so twice a minute."""
 
 ID_CHARACTERS = 8
-"""Enough to tell the keys of a company apart, too little to find one."""
+"""Long enough to distinguish the keys of one company, too short to recover a key."""
 
 ROTATIONS_KEPT = 100
 
-COUNTS_KEPT = dt.timedelta(days=3)
+COUNTERS_TTL = dt.timedelta(days=3)
 
-CLOSING = dt.timedelta(seconds=10)
-"""Nothing is granted so shortly before Google's day ends: a request that arrives after midnight would count for the next
-day, and not with us."""
+RESET_MARGIN = dt.timedelta(seconds=10)
+"""In the last seconds of a quota day the pool grants nothing: Google might count the request in the next day, while the
+pool counts it in this one."""
 
 RESET_GRACE = dt.timedelta(minutes=5)
-"""A day's quota that Google says is used up so shortly after midnight is yesterday's: its clock, or the reset, is a
-little behind. The key rests for as long, and not for another day."""
+"""If Google reports an exhausted daily quota this soon after midnight, the report is about the day before: Google's clock or
+its reset is a little late. The key then cools down for this time only, and not for the whole day."""
 
 PREFIX = "{gemini}"
-"""All keys have one hash tag, so that a script may use them together on Redis Cluster."""
+"""All Redis keys have the same hash tag, so that one script can use them together on Redis Cluster."""
 
-RESTS = f"{PREFIX}:rests"
-ASIDE = f"{PREFIX}:aside"
+COOL_DOWNS = f"{PREFIX}:cool-downs"
+DISABLED = f"{PREFIX}:disabled"
 CURRENT = f"{PREFIX}:current"
 ROTATIONS = f"{PREFIX}:rotations"
 ERRORS = f"{PREFIX}:errors"
 
 
-class KeysResting(Exception):
-    """No key may be used before `until`; None if somebody has to bring one back first."""
+class KeysExhausted(Exception):
+    """No key may be used before `until`. It is None if all keys are disabled until an operator resets one."""
 
     def __init__(self, until: dt.datetime | None) -> None:
         super().__init__(
-            "all keys are set aside" if until is None else f"all keys rest until {until:%Y-%m-%d %H:%M} UTC"
+            "all keys are disabled" if until is None else f"all keys are exhausted until {until:%Y-%m-%d %H:%M} UTC"
         )
         self.until = until
 
 
 class UnknownKey(Exception):
-    """There is no key with that id."""
+    """There is no key with this id."""
 
 
 @dataclass(frozen=True)
 class ApiKey:
-    """A key, the project whose quota it shares, and the id by which it is known."""
+    """A key, its project, and its public id. All keys of a project share one quota."""
 
     id: str
     project: str
     secret: SecretStr = field(repr=False)
 
     @classmethod
-    def of(cls, setting: SecretStr) -> "ApiKey":
-        """Read `key` or `project:key`. A key that names no project is one by itself.
+    def parse(cls, setting: SecretStr) -> "ApiKey":
+        """Parse `key` or `project:key`. A key without a project counts as its own project.
 
-        Projects that belong to a domain have a colon in their names, keys have none.
+        The name of a project that belongs to a domain contains a colon. A key contains none.
         """
         project, _, key = setting.get_secret_value().rpartition(":")
         id_ = hashlib.sha256(key.encode()).hexdigest()[:ID_CHARACTERS]
@@ -95,25 +101,29 @@ class ApiKey:
 
     @property
     def scopes(self) -> tuple[str, str]:
-        """What a request of this key counts for. The project first: who locks both does so in this order."""
+        """The counters for a request with this key. The project is first: one lock order prevents deadlocks in the ledger."""
         return f"project:{self.project}", f"key:{self.id}"
 
 
 class KeyState(StrEnum):
-    """Whether a key may be used."""
+    """Whether a key may be used, and the reason if it may not."""
 
     READY = "ready"
     COOLING_DOWN = "cooling_down"
-    """Too many requests within a minute."""
+    """The quota per minute is exhausted."""
     EXHAUSTED = "exhausted"
-    """Nothing is left of its day."""
-    SET_ASIDE = "set_aside"
-    """Google does not take it; somebody has to look, and bring it back."""
+    """The daily quota is exhausted."""
+    DISABLED = "disabled"
+    """Google does not accept the key. An operator must reset it."""
 
 
 @dataclass(frozen=True)
 class KeyUsage:
-    """How a key stands. `until` is when it may be used again, if it will be by itself; `position` is its place in the pool."""
+    """The current usage of a key.
+
+    `position` is the index of the key in the pool. `until` is the time when an unavailable key becomes ready; it is None for
+    a ready key, and for a disabled key.
+    """
 
     position: int
     id: str
@@ -128,7 +138,7 @@ class KeyUsage:
 
 @dataclass(frozen=True)
 class Rotation:
-    """A change from one key to the next, and why."""
+    """A change from one key to the next, and the reason."""
 
     at: dt.datetime
     from_id: str
@@ -138,37 +148,37 @@ class Rotation:
 
 @dataclass(frozen=True)
 class Grant:
-    """The right to make one request with a key; it is counted already."""
+    """The permission to make one request with a key. The request is already counted."""
 
     key: ApiKey
 
 
-class _State(NamedTuple):
-    """What Redis knows, as it comes from there."""
+class _PoolState(NamedTuple):
+    """The raw values from Redis."""
 
     used: Mapping[bytes, bytes]
-    rests: Mapping[bytes, bytes]
-    aside: Mapping[bytes, bytes]
+    cool_downs: Mapping[bytes, bytes]
+    disabled: Mapping[bytes, bytes]
     errors: Mapping[bytes, bytes]
     current: bytes | None
 
 
 class Ledger(Protocol):
-    """Where each request is noted before it is made, and outlives Redis."""
+    """A durable count of requests. Each request is counted here before it is made."""
 
     async def requests(self, day: dt.date) -> Mapping[str, int]:
-        """Return how many were noted for a day, by scope."""
+        """Return the number of requests of a quota day by scope."""
 
-    async def note(self, day: dt.date, scopes: Sequence[str], limit: int) -> bool:
-        """Note one more for all `scopes`, or for none, and say so, if one of them has `limit` already."""
+    async def count(self, day: dt.date, scopes: Sequence[str], limit: int) -> bool:
+        """Count one request for all `scopes` and return True; or, if one is at `limit`, count nothing and return False."""
 
 
 class KeyPool:
-    """Gives out keys.
+    """Grants requests with the keys, within their quotas.
 
     Args:
-        limit: Requests a day of a key, and of all keys of a project together.
-        clock: What time it is, in UTC.
+        limit: Requests per quota day of a key, and of all keys of a project together.
+        clock: Returns the current time in UTC.
     """
 
     def __init__(
@@ -185,118 +195,119 @@ class KeyPool:
         self._ledger = ledger
         self._clock = clock
         self._by_id = {key.id: key for key in keys}
-        self._acquire: AsyncScript = script(redis, __file__, "acquire")
-        self._report: AsyncScript = script(redis, __file__, "report")
-        self._restore: AsyncScript = script(redis, __file__, "restore")
+        self._acquire: AsyncScript = load_script(redis, __file__, "acquire")
+        self._report: AsyncScript = load_script(redis, __file__, "report")
+        self._restore: AsyncScript = load_script(redis, __file__, "restore")
 
     async def acquire(self) -> Grant:
-        """Take a key for one request. It counts from now on, whether the request is made or not.
+        """Acquire a key for one request. The request counts from now on, even if the caller does not make it.
 
-        A key is used up before the next one is taken.
+        The pool uses one key until it is exhausted, and then the next one.
 
-        Raises KeysResting.
+        Raises KeysExhausted.
         """
         while True:
             now = self._clock()
-            day = day_of(now)
-            if end_of(day) - now <= CLOSING:
-                raise KeysResting(end_of(day))
-            answer, *rest = await self._acquire(
-                keys=[_used(day), RESTS, ASIDE, CURRENT, ROTATIONS],
+            day = quota_day(now)
+            if quota_day_end(day) - now <= RESET_MARGIN:
+                raise KeysExhausted(quota_day_end(day))
+            reply, *values = await self._acquire(
+                keys=[_used_key(day), COOL_DOWNS, DISABLED, CURRENT, ROTATIONS],
                 args=[
-                    _ms(now),
-                    _ms(end_of(day)),
+                    _to_ms(now),
+                    _to_ms(quota_day_end(day)),
                     self.limit,
                     ROTATIONS_KEPT,
-                    _kept_ms(),
+                    _counters_ttl_ms(),
                     *(part for key in self.keys for part in (key.id, key.project)),
                 ],
             )
-            match answer.decode():
-                case "unknown":
-                    await self._put_back(day)
-                case "resting":
-                    raise KeysResting(None if rest[0] < 0 else _instant(rest[0]))
+            match reply.decode():
+                case "counters missing":
+                    await self._restore_counters(day)
+                case "exhausted":
+                    raise KeysExhausted(None if values[0] < 0 else _from_ms(values[0]))
                 case _:
-                    key = self._by_id[rest[0].decode()]
-                    if await self._ledger.note(day, key.scopes, self.limit):
+                    key = self._by_id[values[0].decode()]
+                    if await self._ledger.count(day, key.scopes, self.limit):
                         return Grant(key)
                     log.warning("gemini.counters_behind", key=key.id)
-                    await self._put_back(day)
+                    await self._restore_counters(day)
 
-    async def went_well(self, grant: Grant) -> None:
-        """Forget the key's last error, unless it is why the key rests."""
-        await self._tell(grant, "ok", at=self._clock())
+    async def record_success(self, grant: Grant) -> None:
+        """Delete the key's last error, unless the key cools down or is disabled because of it."""
+        await self._record_outcome(grant, "success", at=self._clock())
 
-    async def failed(self, grant: Grant, problem: str) -> None:
-        """Note an error for which the key is not to blame."""
-        await self._tell(grant, "failed", problem)
+    async def record_failure(self, grant: Grant, problem: str) -> None:
+        """Store an error that the key did not cause."""
+        await self._record_outcome(grant, "failure", problem)
 
-    async def rest(self, grant: Grant, seconds: float, problem: str) -> None:
-        """Let the key, and those that share its quota, rest for so long: too many requests within a minute."""
+    async def cool_down(self, grant: Grant, seconds: float, problem: str) -> None:
+        """Do not use any key of the project for `seconds`: the quota per minute is exhausted."""
         until = self._clock() + dt.timedelta(seconds=seconds)
-        await self._tell(grant, "rest", problem, until)
+        await self._record_outcome(grant, "cool down", problem, until)
 
-    async def rest_until_reset(self, grant: Grant, problem: str) -> None:
-        """Let the key, and those that share its quota, rest until Google's day ends: nothing is left of it."""
+    async def cool_down_until_reset(self, grant: Grant, problem: str) -> None:
+        """Do not use any key of the project until the quota day ends: the daily quota is exhausted."""
         now = self._clock()
-        begin = end_of(day_of(now) - dt.timedelta(days=1))
-        until = now + RESET_GRACE if now - begin < RESET_GRACE else end_of(day_of(now))
-        await self._tell(grant, "rest", problem, until)
+        day = quota_day(now)
+        day_start = quota_day_end(day - dt.timedelta(days=1))
+        until = now + RESET_GRACE if now - day_start < RESET_GRACE else quota_day_end(day)
+        await self._record_outcome(grant, "cool down", problem, until)
 
-    async def set_aside(self, grant: Grant, problem: str) -> None:
-        """Do not use the key any more, until somebody brings it back."""
-        log.error("gemini.key_set_aside", key=grant.key.id, project=grant.key.project, error=problem)
-        await self._tell(grant, "set aside", problem)
+    async def disable(self, grant: Grant, problem: str) -> None:
+        """Do not use the key until an operator resets it."""
+        log.error("gemini.key_disabled", key=grant.key.id, project=grant.key.project, error=problem)
+        await self._record_outcome(grant, "disabled", problem)
 
     async def reset(self, key_id: str) -> None:
-        """Bring a key back that was set aside, or that rests. What it has used today stays used.
+        """Make a disabled key, or a key that cools down, ready again. Its count of requests stays.
 
         Raises UnknownKey.
         """
         if key_id not in self._by_id:
             raise UnknownKey(key_id)
-        async with self._redis.pipeline() as together:
-            together.hdel(ASIDE, key_id)
-            together.hdel(ERRORS, key_id)
-            together.hdel(RESTS, self._by_id[key_id].project)
-            await together.execute()
+        async with self._redis.pipeline() as pipeline:
+            pipeline.hdel(DISABLED, key_id)
+            pipeline.hdel(ERRORS, key_id)
+            pipeline.hdel(COOL_DOWNS, self._by_id[key_id].project)
+            await pipeline.execute()
 
     async def usage(self) -> list[KeyUsage]:
-        """Say how each key stands, in the order in which they are used."""
+        """Return the usage of each key, in the order of the pool, and update the gauges."""
         now = self._clock()
-        day = day_of(now)
-        state = await self._read(day)
-        if b"known" not in state.used:
-            await self._put_back(day)
-            state = await self._read(day)
-        usage = [self._usage(position, now, state) for position in range(len(self.keys))]
+        day = quota_day(now)
+        state = await self._read_state(day)
+        if b"restored" not in state.used:
+            await self._restore_counters(day)
+            state = await self._read_state(day)
+        usage = [self._key_usage(position, now, state) for position in range(len(self.keys))]
         for key in usage:
-            USED.labels(key.id, key.project).set(key.used)
-            LEFT.labels(key.id, key.project).set(key.left)
-            ASIDE_NOW.labels(key.id, key.project).set(key.state is KeyState.SET_ASIDE)
+            REQUESTS_USED.labels(key.id, key.project).set(key.used)
+            REQUESTS_LEFT.labels(key.id, key.project).set(key.left)
+            KEY_DISABLED.labels(key.id, key.project).set(key.state is KeyState.DISABLED)
         return usage
 
     async def rotations(self) -> list[Rotation]:
-        """The last changes from one key to the next, the latest first."""
+        """Return the last rotations, the latest first."""
         entries = map(orjson.loads, await self._redis.lrange(ROTATIONS, 0, -1))  # type: ignore[misc]
-        return [Rotation(_instant(it["at"]), it["from"], it["to"], it["reason"]) for it in entries]
+        return [Rotation(_from_ms(entry["at"]), entry["from"], entry["to"], entry["reason"]) for entry in entries]
 
-    def _usage(self, position: int, now: dt.datetime, pool: _State) -> KeyUsage:
+    def _key_usage(self, position: int, now: dt.datetime, pool: _PoolState) -> KeyUsage:
         key = self.keys[position]
         name = key.id.encode()
         counts = [int(pool.used.get(scope.encode(), 0)) for scope in key.scopes]
-        rests_until = _instant(int(pool.rests.get(key.project.encode(), 0)))
+        cools_until = _from_ms(int(pool.cool_downs.get(key.project.encode(), 0)))
         left = max(0, self.limit - max(counts))
-        reset = end_of(day_of(now))
+        day_end = quota_day_end(quota_day(now))
         state, until = KeyState.READY, None
-        if name in pool.aside:
-            state = KeyState.SET_ASIDE
-        elif left == 0 or rests_until >= reset:
-            state, until = KeyState.EXHAUSTED, max(reset, rests_until)
-        elif rests_until > now:
-            state, until = KeyState.COOLING_DOWN, rests_until
-        error = pool.errors.get(name) or pool.aside.get(name)
+        if name in pool.disabled:
+            state = KeyState.DISABLED
+        elif left == 0 or cools_until >= day_end:
+            state, until = KeyState.EXHAUSTED, max(day_end, cools_until)
+        elif cools_until > now:
+            state, until = KeyState.COOLING_DOWN, cools_until
+        error = pool.errors.get(name) or pool.disabled.get(name)
         return KeyUsage(
             position=position,
             id=key.id,
@@ -309,56 +320,59 @@ class KeyPool:
             last_error=None if error is None else error.decode(),
         )
 
-    async def _read(self, day: dt.date) -> _State:
-        async with self._redis.pipeline(transaction=False) as together:
-            for name in (_used(day), RESTS, ASIDE, ERRORS):
-                together.hgetall(name)
-            together.get(CURRENT)
-            return _State(*await together.execute())
+    async def _read_state(self, day: dt.date) -> _PoolState:
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for name in (_used_key(day), COOL_DOWNS, DISABLED, ERRORS):
+                pipeline.hgetall(name)
+            pipeline.get(CURRENT)
+            return _PoolState(*await pipeline.execute())
 
-    async def _put_back(self, day: dt.date) -> None:
-        """Tell Redis what was made today, as far as the ledger knows."""
+    async def _restore_counters(self, day: dt.date) -> None:
+        """Raise the counters in Redis to the ledger's count for a quota day."""
         requests = await self._ledger.requests(day)
-        counted = [str(part) for scope_and_number in requests.items() for part in scope_and_number]
-        await self._restore(keys=[_used(day)], args=[_kept_ms(), *counted])
+        counters = [str(part) for scope_and_number in requests.items() for part in scope_and_number]
+        await self._restore(keys=[_used_key(day)], args=[_counters_ttl_ms(), *counters])
 
-    async def _tell(self, grant: Grant, outcome: str, problem: str = "", at: dt.datetime | None = None) -> None:
+    async def _record_outcome(
+        self, grant: Grant, outcome: str, problem: str = "", at: dt.datetime | None = None
+    ) -> None:
+        """Record the outcome in Redis. `at` is the end of a cool-down; for a success it is the current time."""
         key = grant.key
-        if outcome == "rest":
-            log.warning("gemini.key_rests", key=key.id, project=key.project, until=str(at), error=problem)
-        args: list[str | int] = [key.id, outcome, problem, key.project, 0 if at is None else _ms(at)]
-        await self._report(keys=[RESTS, ASIDE, ERRORS], args=args)
+        if outcome == "cool down":
+            log.warning("gemini.key_cooling_down", key=key.id, project=key.project, until=str(at), error=problem)
+        args: list[str | int] = [key.id, outcome, problem, key.project, 0 if at is None else _to_ms(at)]
+        await self._report(keys=[COOL_DOWNS, DISABLED, ERRORS], args=args)
 
 
 def requests_left(usage: Sequence[KeyUsage]) -> int:
-    """How many requests the keys are still good for today, all together: keys of one project share what is left of it."""
+    """Return the requests that all keys together have left today. Keys of one project share its quota: it counts once."""
     by_project: dict[str, list[int]] = {}
     for key in usage:
         by_project.setdefault(key.project, []).append(key.left)
     return sum(max(left) for left in by_project.values())
 
 
-def day_of(instant: dt.datetime) -> dt.date:
-    """Return Google's day."""
+def quota_day(instant: dt.datetime) -> dt.date:
+    """Return the quota day of an instant: the date in Pacific time."""
     return instant.astimezone(PACIFIC).date()
 
 
-def end_of(day: dt.date) -> dt.datetime:
-    """Return when Google's day ends: after 23, 24 or 25 hours."""
+def quota_day_end(day: dt.date) -> dt.datetime:
+    """Return the end of a quota day in UTC. A quota day has 23, 24 or 25 hours."""
     return dt.datetime.combine(day + dt.timedelta(days=1), dt.time(), PACIFIC).astimezone(dt.UTC)
 
 
-def _used(day: dt.date) -> str:
+def _used_key(day: dt.date) -> str:
     return f"{PREFIX}:used:{day}"
 
 
-def _kept_ms() -> int:
-    return int(COUNTS_KEPT / dt.timedelta(milliseconds=1))
+def _counters_ttl_ms() -> int:
+    return int(COUNTERS_TTL / dt.timedelta(milliseconds=1))
 
 
-def _ms(instant: dt.datetime) -> int:
+def _to_ms(instant: dt.datetime) -> int:
     return int(instant.timestamp() * 1000)
 
 
-def _instant(ms: int) -> dt.datetime:
+def _from_ms(ms: int) -> dt.datetime:
     return dt.datetime.fromtimestamp(ms / 1000, dt.UTC)

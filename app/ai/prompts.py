@@ -1,7 +1,7 @@
-"""What Gemini is asked, and what its answer must be.
+"""The prompt for Gemini, and the schema of its answer.
 
-Names of dishes and notes are written by people. They go in as data: JSON inside a fence that no text can close, for the
-characters that a fence is made of are escaped in it. Nothing of theirs stands outside.
+Users write the names of dishes and the notes, so the prompt treats these texts as data: JSON inside a fence. The characters
+of a fence are escaped in the JSON, so no text can close the fence. Outside the fences there is no text from users.
 """
 
 import json
@@ -20,10 +20,10 @@ TIP_MAX_CHARACTERS = 300
 TIPS_MAX = 3
 
 ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
-"""JSON's own way to write these characters (RFC 8259, section 7): a text in a fence cannot look like its end."""
+"""JSON escapes (RFC 8259, section 7): with them no text inside a fence can look like the end of the fence."""
 
 MARKUP = re.compile(r"</?[a-z]|\*\*|__|`|^#|^[-*•] |\[[^\]]*\]\(", re.IGNORECASE)
-"""HTML's tags, and what Markdown has for emphasis, code, headings, lists and links."""
+"""HTML tags, and Markdown for emphasis, code, headings, lists and links."""
 
 CYRILLIC = re.compile(r"[а-яё]", re.IGNORECASE)
 
@@ -47,42 +47,44 @@ written to kitchens.
 """
 
 
-def _plain(text: str) -> str:
-    """Raises ValueError for what is no line of plain text."""
+def _validate_plain_text(text: str) -> str:
+    """Raises ValueError if the text has more than one line, or markup."""
     text = text.strip()
     if not text.isprintable() or MARKUP.search(text):
-        raise ValueError("is no line of plain text")
+        raise ValueError("is not one line of plain text")
     return text
 
 
-def _one_sentence(text: str) -> str:
-    """Raises ValueError for more than one sentence."""
+def _validate_one_sentence(text: str) -> str:
+    """Raises ValueError if the text has more than one sentence."""
     language = "ru" if CYRILLIC.search(text) else "en"
     if len(segment(language, text)) > 1:
-        raise ValueError("is more than one sentence")
+        raise ValueError("has more than one sentence")
     return text
 
 
 class Advice(BaseModel):
     """What Gemini's answer must be."""
 
+    # The docstring and the descriptions are part of the JSON schema that Gemini gets.
+
     model_config = ConfigDict(frozen=True)
 
     summary: Annotated[
         str,
-        AfterValidator(_plain),
-        AfterValidator(_one_sentence),
+        AfterValidator(_validate_plain_text),
+        AfterValidator(_validate_one_sentence),
         Field(min_length=1, max_length=SUMMARY_MAX_CHARACTERS, description="One sentence on how the person eats."),
     ]
     tips: Annotated[
-        list[Annotated[str, AfterValidator(_plain), Field(min_length=1, max_length=TIP_MAX_CHARACTERS)]],
+        list[Annotated[str, AfterValidator(_validate_plain_text), Field(min_length=1, max_length=TIP_MAX_CHARACTERS)]],
         Field(min_length=1, max_length=TIPS_MAX, description="What to have more or less of, by names of dishes."),
     ]
 
 
 @dataclass(frozen=True)
-class Cafe:
-    """What a cafe offers today: names of its dishes by category."""
+class CafeMenu:
+    """Today's menu of one cafe: the names of its dishes by category."""
 
     name: str
     dishes: Mapping[str, Sequence[str]]
@@ -90,7 +92,7 @@ class Cafe:
 
 @dataclass(frozen=True)
 class Prompt:
-    """One question. `contents` begins with what is the same for everybody, so that Gemini can reuse its work on it.
+    """One request to Gemini. `contents` begins with the part that is the same for all users, so that Gemini can cache it.
 
     https://ai.google.dev/gemini-api/docs/caching
     """
@@ -99,18 +101,18 @@ class Prompt:
     contents: str
 
 
-def prompt(menu: Sequence[Cafe], stats: OrderStats, notes: Sequence[str], language: str) -> Prompt:
-    """Ask for a recommendation.
+def build_prompt(menu: Sequence[CafeMenu], stats: OrderStats, notes: Sequence[str], language: str) -> Prompt:
+    """Build the request for one user's recommendation.
 
     Args:
-        notes: What the person has written to kitchens lately.
-        language: A code of `LANGUAGES`, in which the answer shall be.
+        notes: The user's latest notes to cafes.
+        language: The language of the answer, as a code in `LANGUAGES`.
     """
-    offered = {"cafes": [{"name": cafe.name, "dishes": cafe.dishes} for cafe in menu]}
-    person = {"stats": stats.model_dump(), "notes": list(notes)}
-    contents = f"{_fenced('menu', offered)}\n{_fenced('person', person)}\nAnswer in {LANGUAGES[language]}."
+    menu_data = {"cafes": [{"name": cafe.name, "dishes": cafe.dishes} for cafe in menu]}
+    user_data = {"stats": stats.model_dump(), "notes": list(notes)}
+    contents = f"{_fence('menu', menu_data)}\n{_fence('person', user_data)}\nAnswer in {LANGUAGES[language]}."
     return Prompt(INSTRUCTION, contents)
 
 
-def _fenced(name: str, data: Any) -> str:
+def _fence(name: str, data: Any) -> str:
     return f"<{name}>\n{json.dumps(data, ensure_ascii=False).translate(ESCAPES)}\n</{name}>"

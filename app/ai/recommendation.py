@@ -1,4 +1,4 @@
-"""A recommendation, as it is kept in Redis and shown at every door."""
+"""A recommendation, as Redis stores it and both APIs show it."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Self
@@ -6,21 +6,21 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field
 
 from app.ai.prompts import TIPS_MAX, Advice
-from app.ai.stats import OrderStats, Shape
+from app.ai.stats import ApiModel, OrderStats
 
 
-def _in_utc(time: datetime) -> datetime:
-    """Turn a time to UTC; one without an offset is taken for it."""
+def _to_utc(time: datetime) -> datetime:
+    """Convert a time to UTC. A time without an offset is already in UTC."""
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
-class Recommendation(Shape):
-    """How a person eats, and what they could try. Without a summary there are only figures."""
+class Recommendation(ApiModel):
+    """The advice for a user and the statistics that it comes from. Without advice, only `stats` is set."""
 
     summary: str | None = None
     tips: tuple[str, ...] = Field(default=(), max_length=TIPS_MAX)
     stats: OrderStats
-    generated_at: Annotated[datetime, AfterValidator(_in_utc)] | None = None
+    generated_at: Annotated[datetime, AfterValidator(_to_utc)] | None = None
 
     @classmethod
     def of(cls, advice: Advice, stats: OrderStats, at: datetime) -> Self:

@@ -1,21 +1,21 @@
--- Takes the outcome of a request: what it means for its key, or for all keys of its project.
--- KEYS: 1 rests by project, 2 keys set aside, 3 last errors
--- ARGV: 1 the key's id, 2 'ok', 'failed', 'rest' or 'set aside', 3 the error, 4 the key's project, 5 ms until when it
---       rests; for 'ok', 5 is now
-local id, outcome, problem = ARGV[1], ARGV[2], ARGV[3]
+-- Records the outcome of a request for its key, or for all keys of its project.
+-- KEYS: 1 cool-downs by project, 2 disabled keys, 3 last errors
+-- ARGV: 1 id of the key, 2 'success', 'failure', 'cool down' or 'disabled', 3 error, 4 project of the key,
+--       5 for 'cool down' the end of the cool-down in ms; for 'success' now in ms
+local id, outcome, problem, project = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local cools_until = tonumber(redis.call('HGET', KEYS[1], project)) or 0
 
-if outcome == 'ok' then
-  -- What a key rests for, or is set aside for, is still the case after an answer that was on its way.
-  local rest = tonumber(redis.call('HGET', KEYS[1], ARGV[4])) or 0
-  if rest <= tonumber(ARGV[5]) and redis.call('HEXISTS', KEYS[2], id) == 0 then
+if outcome == 'success' then
+  -- This answer may belong to an older request. While the key cools down or is disabled, the error must stay visible.
+  if cools_until <= tonumber(ARGV[5]) and redis.call('HEXISTS', KEYS[2], id) == 0 then
     redis.call('HDEL', KEYS[3], id)
   end
   return
 end
 redis.call('HSET', KEYS[3], id, problem)
-if outcome == 'rest' then
-  local ends = math.max(tonumber(redis.call('HGET', KEYS[1], ARGV[4])) or 0, tonumber(ARGV[5]))
-  redis.call('HSET', KEYS[1], ARGV[4], string.format('%.0f', ends))
-elseif outcome == 'set aside' then
+if outcome == 'cool down' then
+  local ends = math.max(cools_until, tonumber(ARGV[5]))
+  redis.call('HSET', KEYS[1], project, string.format('%.0f', ends))
+elseif outcome == 'disabled' then
   redis.call('HSETNX', KEYS[2], id, problem)
 end

@@ -1,4 +1,4 @@
-"""What a person's month of orders comes to: the shape in which it is worked out, cached, shown and put into a prompt."""
+"""A user's order statistics for one month. The same models are computed, cached, shown, and written into a prompt."""
 
 from typing import Annotated
 
@@ -6,7 +6,7 @@ from pydantic import AliasChoices, AliasGenerator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 PERIOD_DAYS = 30
-"""How far back orders are looked at."""
+"""The statistics include the orders of the last 30 days."""
 
 FAVORITES_MAX = 5
 
@@ -14,8 +14,8 @@ type Count = Annotated[int, Field(ge=0, lt=2**31)]
 """GraphQL's Int has 32 bits."""
 
 
-class Shape(BaseModel):
-    """Written in snake case, as REST does; read in camel case too, as GraphQL does."""
+class ApiModel(BaseModel):
+    """A frozen model. Output is in snake case, as in REST; input may also be in camel case, as in GraphQL."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -24,8 +24,8 @@ class Shape(BaseModel):
     )
 
 
-class CategoryShares(Shape):
-    """The share of each category among the dishes and extras, from 0 to 1: together 1, or all 0 where there are none."""
+class CategoryShares(ApiModel):
+    """The share of each category among the ordered portions, from 0 to 1. The sum is 1, or 0 without orders."""
 
     soup: float = Field(default=0, ge=0, le=1)
     salad: float = Field(default=0, ge=0, le=1)
@@ -33,15 +33,15 @@ class CategoryShares(Shape):
     extra: float = Field(default=0, ge=0, le=1)
 
 
-class FavoriteDish(Shape):
-    """What was ordered most, and how many portions of it."""
+class FavoriteDish(ApiModel):
+    """One of the dishes that the user ordered most, with the number of portions."""
 
     name: str
     count: Count
 
 
-class OrderStats(Shape):
-    """A person's orders of the last 30 days, without those that were cancelled."""
+class OrderStats(ApiModel):
+    """Statistics of a user's orders in the last 30 days. Cancelled orders do not count."""
 
     orders_count: Count = 0
     categories: CategoryShares = CategoryShares()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from app.auth import issue_token
+from app.auth.tokens import issue_token
 from app.dev.seed import MANAGER_TGID
 from app.models import Role, User
 from app.settings import Settings

@@ -57,7 +57,7 @@ PLACE_ORDER = """
   }
 """
 ANNOUNCE = "mutation ($id: ID!, $date: Date!) { announceDeadline(cafeId: $id, date: $date) }"
-START_RUN = "mutation { startRecommendationRun { date status total keysSufficeFor } }"
+START_RUN = "mutation { startRecommendationRun { date status total requestBudget } }"
 RUN = "query ($date: Date!) { recommendationRun(date: $date) { status total done failed } }"
 KEYS = "{ geminiKeys { nodes { id used left state } } }"
 RECOMMENDATIONS = """

@@ -1,6 +1,6 @@
 """`asyncapi.yaml`, from the events' models.
 
-FastStream could write one, but our handlers take raw bytes: it would know nothing of what is in them.
+FastStream could generate one, but our handlers get raw records, so it would not know their contents.
 https://www.asyncapi.com/docs/reference/specification/v3.0.0
 """
 
@@ -8,13 +8,14 @@ from typing import Any
 
 import yaml
 
-from app.events.messages import EVENTS, SPEC_VERSION, Event, Topic
+from app.events.cloudevents import SPEC_VERSION
+from app.events.types import EVENTS, Event, Topic
 
 HEADERS = {
     "type": "object",
     "required": ["ce_id", "ce_type", "ce_source", "ce_specversion", "ce_time"],
     "properties": {
-        "ce_id": {"type": "string", "description": "The same for the same event, however often it is read."},
+        "ce_id": {"type": "string", "description": "The identity of the event. A second delivery has the same id."},
         "ce_type": {"type": "string"},
         "ce_source": {"type": "string", "format": "uri-reference"},
         "ce_specversion": {"type": "string", "const": SPEC_VERSION},
@@ -24,12 +25,12 @@ HEADERS = {
 
 DEAD_LETTER_HEADERS = {
     "type": "object",
-    "description": "The headers that it came with, and these.",
+    "description": "The headers of the original message, and these.",
     "required": ["x-error", "x-topic", "x-attempts"],
     "properties": {
-        "x-error": {"type": "string", "description": "Why it was put aside."},
-        "x-topic": {"type": "string", "description": "Where it came from."},
-        "x-attempts": {"type": "string", "description": "How often it was tried."},
+        "x-error": {"type": "string", "description": "Why it is a dead letter."},
+        "x-topic": {"type": "string", "description": "The topic that it came from."},
+        "x-attempts": {"type": "string", "description": "How many attempts failed."},
     },
 }
 
@@ -38,7 +39,7 @@ def create_asyncapi(version: str) -> str:
     """Describe every topic and every event on it, as YAML."""
     messages = {event.type: _message(event) for event in EVENTS}
     messages["dead_letter"] = {
-        "summary": "A message that could not be read or handled, as it came.",
+        "summary": "A message that could not be read or handled, unchanged.",
         "contentType": "application/octet-stream",
         "headers": DEAD_LETTER_HEADERS,
         "payload": {},
@@ -53,7 +54,7 @@ def create_asyncapi(version: str) -> str:
             "title": "Lunchbot",
             "version": version,
             "description": "CloudEvents 1.0 in Kafka binary mode. Events with the same key stay in order; an event may "
-            "be read more than once, with the same ce_id.",
+            "be delivered more than once, with the same ce_id.",
         },
         "defaultContentType": "application/json",
         "channels": channels,
@@ -72,7 +73,7 @@ def create_asyncapi(version: str) -> str:
 
 
 class _WithoutAliases(yaml.SafeDumper):
-    """Writes what appears twice twice: the file is read by people."""
+    """Repeats repeated objects, because people read the file."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
         return True
@@ -85,7 +86,7 @@ def _topics() -> dict[Topic, list[str]]:
 
 
 def _actions(topic: Topic) -> list[str]:
-    """What we do on a topic: others may send what is open to them, and what is to be done each day only others do."""
+    """Whether we send and receive on a topic. Other producers send open events; daily tasks come only from them."""
     is_open = any(event.is_open for event in EVENTS if event.topic is topic)
     return ["send"] * (topic is not Topic.DAILY_TASKS) + ["receive"] * is_open
 
@@ -102,7 +103,7 @@ def _message(event: type[Event]) -> dict[str, Any]:
 
 
 def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
-    """Put definitions where they are referred to, so that each message stands for itself."""
+    """Replace references by their definitions, so that each message is complete."""
     if isinstance(schema, list):
         return [_inlined(item, definitions) for item in schema]
     if not isinstance(schema, dict):

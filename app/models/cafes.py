@@ -1,24 +1,72 @@
-"""Cafes and the Telegram chat that each is linked to."""
+"""Cafes and their links to Telegram chats."""
 
-from datetime import datetime
+import datetime as dt
 from enum import StrEnum
 
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
 from app.errors import CafeAlreadyLinked, CafeNotLinked
-from app.models.tables import NAME_MAX_CHARACTERS, enum_column, identity, instant
+from app.models.columns import TelegramId, enum_column, identity, instant
+from app.validation import NAME_MAX_CHARACTERS, Description, Input, Name, TimezoneName, optional
 
 
 class Language(StrEnum):
-    """Languages that texts exist in."""
+    """The languages of the texts."""
 
     EN = "en"
     RU = "ru"
 
 
-class Cafe(SQLModel, table=True):
-    """A cafe. Its orders go to its chat, if it has one and notifications are on."""
+class CafeChanges(Input):
+    """A manager's changes of a cafe."""
+
+    name: Name = optional()
+    description: Description = optional()
+    timezone: TimezoneName = optional()
+    language: Language = optional()
+
+
+class CafeInput(CafeChanges):
+    """A new cafe."""
+
+    name: Name
+
+
+class CafeFields(SQLModel):
+    """The public fields of a cafe: its row, its events and its API type have them."""
+
+    name: str = Field(max_length=NAME_MAX_CHARACTERS)
+    description: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    is_active: bool = Field(
+        default=True, sa_column_kwargs={"server_default": sa.true()}, description="Whether the cafe takes orders."
+    )
+    tg_chat_id: TelegramId | None = Field(
+        default=None, sa_type=sa.BigInteger, description="The Telegram chat that gets the cafe's orders."
+    )
+    tg_username: str | None = Field(
+        default=None, max_length=NAME_MAX_CHARACTERS, description="The name of that chat, without the @."
+    )
+    notifications_enabled: bool = Field(
+        default=True,
+        sa_column_kwargs={"server_default": sa.true()},
+        description="Whether orders are sent to the chat.",
+    )
+    linked_at: dt.datetime | None = instant(nullable=True)
+    timezone: str = Field(
+        default="UTC",
+        max_length=64,
+        sa_column_kwargs={"server_default": "UTC"},
+        description="A name of the IANA database, such as Europe/Berlin.",
+    )
+    language: Language = Field(
+        default=Language.EN, sa_column=enum_column(Language, "cafes_language_check", Language.EN)
+    )
+    created_at: dt.datetime = instant(default_now=True)
+
+
+class Cafe(CafeFields, table=True):
+    """A cafe. Its orders go to its chat, if it has one and notifications are enabled."""
 
     __tablename__ = "cafes"
     __table_args__ = (
@@ -28,23 +76,13 @@ class Cafe(SQLModel, table=True):
     )
 
     id: int = identity()
-    name: str = Field(max_length=NAME_MAX_CHARACTERS)
-    description: str = Field(default="", sa_column_kwargs={"server_default": ""})
-    is_active: bool = Field(default=True, sa_column_kwargs={"server_default": sa.true()})
-    tg_chat_id: int | None = Field(default=None, sa_type=sa.BigInteger)
-    tg_username: str | None = Field(default=None, max_length=NAME_MAX_CHARACTERS)
-    notifications_enabled: bool = Field(default=True, sa_column_kwargs={"server_default": sa.true()})
-    linked_at: datetime | None = instant(nullable=True)
-    timezone: str = Field(default="UTC", max_length=64, sa_column_kwargs={"server_default": "UTC"})
-    language: Language = Field(
-        default=Language.EN, sa_column=enum_column(Language, "cafes_language_check", Language.EN)
-    )
-    created_at: datetime = instant(default_now=True)
 
-    def link(self, *, chat_id: int, username: str | None, at: datetime) -> None:
-        """Send this cafe's orders to that chat from now on.
+    def link(self, *, chat_id: int, username: str | None, at: dt.datetime) -> None:
+        """Send this cafe's orders to a chat from now on.
 
-        Raises CafeAlreadyLinked. That no two cafes have one chat is kept by the unique constraint.
+        The unique constraint keeps two cafes from sharing a chat.
+
+        Raises CafeAlreadyLinked.
         """
         if self.tg_chat_id is not None:
             raise CafeAlreadyLinked
@@ -54,7 +92,7 @@ class Cafe(SQLModel, table=True):
         self.notifications_enabled = True
 
     def unlink(self) -> int:
-        """Forget the chat, and return its id.
+        """Remove the link and return the id of the former chat.
 
         Raises CafeNotLinked.
         """
@@ -69,15 +107,15 @@ class Cafe(SQLModel, table=True):
         """Whether its orders are sent to its chat."""
         return self.is_active and self.notifications_enabled and self.tg_chat_id is not None
 
-    def switch_notifications(self, *, enabled: bool) -> None:
-        """Send orders to the chat, or keep them back.
+    def set_notifications(self, *, enabled: bool) -> None:
+        """Enable or disable the orders to the chat.
 
-        Raises CafeNotLinked: a switch without a chat would promise what it cannot do.
+        Raises CafeNotLinked: without a chat the setting would have no effect.
         """
         if self.tg_chat_id is None:
             raise CafeNotLinked
         self.notifications_enabled = enabled
 
-    def switch_off(self) -> None:
-        """Take no orders any more."""
+    def deactivate(self) -> None:
+        """Take no more orders."""
         self.is_active = False

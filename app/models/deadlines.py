@@ -1,20 +1,66 @@
-"""Until when one may order: the schedule of a cafe's week, and the days whose ordering has closed."""
+"""Deadlines: the weekly schedule of a cafe, and the delivery days that are closed."""
 
 import datetime as dt
+from typing import Annotated
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
+from pydantic import AfterValidator
 from sqlmodel import Field, SQLModel
 
-from app.models.tables import instant
+from app.models.columns import instant
+from app.validation import Input, range_rule
 
-DAYS_OF_A_WEEK = 7
+DAYS_PER_WEEK = 7
 ADVANCE_DAYS_MAX = 14
-"""No cafe asks for its orders more than two weeks ahead."""
+"""No cafe needs its orders more than two weeks ahead."""
 
 
-class Deadline(SQLModel, table=True):
-    """Until when orders for one weekday's delivery are taken. A weekday without an enabled one has no delivery."""
+def _validate_local_time(value: dt.time) -> dt.time:
+    if value.tzinfo is not None:
+        raise ValueError("is local to the cafe and has no offset")
+    return value
+
+
+class DeadlineInput(Input):
+    """The deadline for one weekday of delivery."""
+
+    weekday: Annotated[int, range_rule(0, 6, "must be from 0, Monday, to 6, Sunday")] = Field(
+        description="The weekday of the delivery: 0 is Monday, 6 is Sunday."
+    )
+    deadline_time: Annotated[dt.time, AfterValidator(_validate_local_time)] = Field(
+        description="Local to the cafe's time zone."
+    )
+    is_enabled: bool = Field(default=True, description="Whether the cafe delivers on that weekday.")
+    advance_days: Annotated[int, range_rule(0, ADVANCE_DAYS_MAX)] = Field(
+        default=1, description="How many days before the delivery the deadline is."
+    )
+
+
+class DeadlineFields(SQLModel):
+    """The public fields of a deadline."""
+
+    weekday: int = Field(
+        sa_type=sa.SmallInteger,
+        primary_key=True,
+        description="The weekday of the delivery: 0 is Monday, 6 is Sunday.",
+    )
+    deadline_time: dt.time = Field(description="Local to the cafe's time zone.")
+    is_enabled: bool = Field(
+        default=True,
+        sa_column_kwargs={"server_default": sa.true()},
+        description="Whether the cafe delivers on that weekday.",
+    )
+    advance_days: int = Field(
+        default=1,
+        sa_type=sa.SmallInteger,
+        sa_column_kwargs={"server_default": "1"},
+        description="How many days before the delivery the deadline is.",
+    )
+
+
+class Deadline(DeadlineFields, table=True):
+    """The deadline of one weekday's deliveries. A weekday without an enabled deadline has no delivery."""
 
     __tablename__ = "deadlines"
     __table_args__ = (
@@ -25,29 +71,25 @@ class Deadline(SQLModel, table=True):
     cafe_id: int = Field(
         default=None, sa_type=sa.BigInteger, foreign_key="cafes.id", ondelete="CASCADE", primary_key=True
     )
-    weekday: int = Field(sa_type=sa.SmallInteger, primary_key=True)
-    deadline_time: dt.time
-    is_enabled: bool = Field(default=True, sa_column_kwargs={"server_default": sa.true()})
-    advance_days: int = Field(default=1, sa_type=sa.SmallInteger, sa_column_kwargs={"server_default": "1"})
 
     def closes_at(self, date: dt.date, timezone: str) -> dt.datetime:
         """Return the instant, in UTC, at which ordering for delivery on `date` closes.
 
-        A local time that the clocks skip is read with the offset from before the jump, so 02:30 means 03:30; one that
-        they repeat means the first of the two. This is what calendars do (RFC 5545, section 3.3.5).
+        When clocks skip the local time, the offset before the change applies, so 02:30 means 03:30. When clocks repeat
+        it, the first occurrence applies. Calendars do the same (RFC 5545, section 3.3.5).
         """
         day = date - dt.timedelta(days=self.advance_days)
         return dt.datetime.combine(day, self.deadline_time, ZoneInfo(timezone)).astimezone(dt.UTC)
 
 
 class DeliveryDay(SQLModel, table=True):
-    """One cafe's deliveries of one day, and whether their deadline was announced: then the orders are what they are.
+    """One cafe's deliveries on one date, and whether the day is announced: then its orders are final.
 
-    Whoever places or changes an order holds this row's share lock, and whoever announces the deadline holds it alone.
-    So an order is there when the deadline is announced, or finds it announced, and nothing lies in between.
+    An operation that places or changes an order holds a share lock on this row. The announcement locks it exclusively. So
+    an order is either part of the announcement, or finds the day announced. No order is in between.
 
     Args:
-        chat_checked_at: When it was made sure, before the deadline, that the cafe's chat can be reached.
+        chat_checked_at: When a job made sure, before the deadline, that the cafe's chat can be reached.
     """
 
     __tablename__ = "delivery_days"

@@ -1,4 +1,4 @@
-"""The tables of the event log: what waits for Kafka or a worker, what was handled, what could not be."""
+"""Tables of the event log: the outbox, the inbox and dead letters."""
 
 from datetime import datetime
 
@@ -6,19 +6,19 @@ import sqlalchemy as sa
 from faststream_outbox import make_dlq_table, make_outbox_table
 from sqlmodel import Field, SQLModel
 
-from app.models.tables import instant, metadata
+from app.models.columns import instant, metadata
 
 Outbox = make_outbox_table(metadata, "outbox")
 Outbox.c.next_attempt_at.server_default = sa.DefaultClause(sa.func.clock_timestamp())
-"""Rows are taken in this column's order. The library's `now()` is the transaction's start: of two transactions that
-queue for one cafe's row lock, the one that began first and waited would overtake. The clock at the insert, under the
-lock, keeps the order in which they happened."""
+"""Rows are taken in the order of this column. The library's `now()` is the start of the transaction: of two transactions
+that wait for one cafe's row lock, the one that began first would overtake. The clock at the insert, under the lock,
+keeps the order of the changes."""
 
 DeadLetter = make_dlq_table(metadata, "dead_letters")
 
 
 class Inbox(SQLModel, table=True):
-    """Events that a consumer has handled: a second one with the same id has no effect."""
+    """Events that a consumer has handled. The same id has no second effect."""
 
     __tablename__ = "inbox"
     __table_args__ = (sa.Index("inbox_received_at_idx", "received_at"),)

@@ -1,6 +1,6 @@
-"""Requests of chats to become the chat of a cafe."""
+"""Link requests: a chat asks to become the chat of a cafe."""
 
-from datetime import datetime
+import datetime as dt
 from enum import StrEnum
 
 import sqlalchemy as sa
@@ -8,21 +8,44 @@ from sqlmodel import Field, Relationship, SQLModel
 
 from app.errors import LinkRequestProcessed
 from app.models.cafes import Cafe
-from app.models.tables import NAME_MAX_CHARACTERS, enum_column, identity, instant
+from app.models.columns import RowId, TelegramId, enum_column, identity, instant
+from app.validation import NAME_MAX_CHARACTERS
 
 
 class LinkRequestStatus(StrEnum):
-    """Pending until a manager decides; then it stays as decided."""
+    """Pending until a manager decides. The decision is final."""
 
     PENDING = "pending"
     APPROVED = "approved"
     REJECTED = "rejected"
 
 
-class LinkRequest(SQLModel, table=True):
-    """A chat asks to be a cafe's chat.
+class LinkRequestFields(SQLModel):
+    """The public fields of a link request."""
 
-    At most one is pending for a cafe and chat: the partial unique index decides when two ask at once.
+    cafe_id: RowId = Field(sa_type=sa.BigInteger, foreign_key="cafes.id")
+    tg_chat_id: TelegramId = Field(sa_type=sa.BigInteger)
+    tg_username: str | None = Field(default=None, max_length=NAME_MAX_CHARACTERS)
+    status: LinkRequestStatus = Field(
+        default=LinkRequestStatus.PENDING,
+        sa_column=enum_column(LinkRequestStatus, "cafe_link_requests_status_check", LinkRequestStatus.PENDING),
+    )
+    reason: str | None = Field(default=None, description="Why the request was rejected, if a reason was given.")
+    created_at: dt.datetime = instant()
+    processed_at: dt.datetime | None = instant(nullable=True)
+    processed_by: TelegramId | None = Field(
+        default=None,
+        sa_type=sa.BigInteger,
+        foreign_key="users.tgid",
+        ondelete="SET NULL",
+        description="The manager who decided.",
+    )
+
+
+class LinkRequest(LinkRequestFields, table=True):
+    """A chat's request to become a cafe's chat.
+
+    At most one is pending for a cafe and chat: the partial unique index decides between two simultaneous requests.
     """
 
     __tablename__ = "cafe_link_requests"
@@ -41,17 +64,6 @@ class LinkRequest(SQLModel, table=True):
     )
 
     id: int = identity()
-    cafe_id: int = Field(sa_type=sa.BigInteger, foreign_key="cafes.id")
-    tg_chat_id: int = Field(sa_type=sa.BigInteger)
-    tg_username: str | None = Field(default=None, max_length=NAME_MAX_CHARACTERS)
-    status: LinkRequestStatus = Field(
-        default=LinkRequestStatus.PENDING,
-        sa_column=enum_column(LinkRequestStatus, "cafe_link_requests_status_check", LinkRequestStatus.PENDING),
-    )
-    reason: str | None = None
-    created_at: datetime = instant()
-    processed_at: datetime | None = instant(nullable=True)
-    processed_by: int | None = Field(default=None, sa_type=sa.BigInteger, foreign_key="users.tgid", ondelete="SET NULL")
 
     cafe: Cafe = Relationship(sa_relationship_kwargs={"lazy": "raise"})
 
@@ -59,16 +71,16 @@ class LinkRequest(SQLModel, table=True):
     def cafe_name(self) -> str:
         return self.cafe.name
 
-    def approve(self, *, by: int, at: datetime) -> None:
+    def approve(self, *, by: int, at: dt.datetime) -> None:
         """Raises LinkRequestProcessed."""
         self._process(LinkRequestStatus.APPROVED, by=by, at=at)
 
-    def reject(self, *, reason: str | None, by: int, at: datetime) -> None:
+    def reject(self, *, reason: str | None, by: int, at: dt.datetime) -> None:
         """Raises LinkRequestProcessed."""
         self._process(LinkRequestStatus.REJECTED, by=by, at=at)
         self.reason = reason
 
-    def _process(self, status: LinkRequestStatus, *, by: int, at: datetime) -> None:
+    def _process(self, status: LinkRequestStatus, *, by: int, at: dt.datetime) -> None:
         if self.status is not LinkRequestStatus.PENDING:
             raise LinkRequestProcessed(status=self.status.upper())
         self.status = status

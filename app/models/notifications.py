@@ -1,4 +1,4 @@
-"""What we tell chats in Telegram, and how far each message has come."""
+"""Notifications: messages to Telegram chats, and the state of their delivery."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -10,15 +10,11 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field, Relationship, SQLModel
 
 from app.models.cafes import Cafe
-from app.models.tables import enum_column, identity, instant
+from app.models.columns import RowId, TelegramId, enum_column, identity, instant
 
 
 class NotificationKind(StrEnum):
-    """What a message is about.
-
-    `ORDERS` and `CORRECTION` are what the kitchen cooks by, and are to be acknowledged. `LINK_REQUESTED` and `ALERT` go
-    to the managers' chat.
-    """
+    """The subject of a message. `app.services.notification_kinds` has the audience, text and buttons of each kind."""
 
     LINK_REQUESTED = "link_requested"
     LINK_APPROVED = "link_approved"
@@ -30,15 +26,10 @@ class NotificationKind(StrEnum):
     ALERT = "alert"
 
 
-TO_ACKNOWLEDGE = (NotificationKind.ORDERS, NotificationKind.CORRECTION)
-OF_ORDERS = (*TO_ACKNOWLEDGE, NotificationKind.REMINDER)
-TO_MANAGERS = (NotificationKind.LINK_REQUESTED, NotificationKind.ALERT)
-
-
 class NotificationStatus(StrEnum):
-    """How far a message has come.
+    """The state of a message's delivery.
 
-    `SENDING` is recorded before Telegram is called, so that a crash in between shows: the outcome is unknown then.
+    `SENDING` is recorded before the call to Telegram: after a crash in between, the delivery is unknown.
     """
 
     QUEUED = "queued"
@@ -47,20 +38,44 @@ class NotificationStatus(StrEnum):
     FAILED = "failed"
 
 
-def whole(parts: Sequence[str]) -> str:
-    """Put the parts of a message together, for people who look at it elsewhere."""
+def join_parts(parts: Sequence[str]) -> str:
+    """Join the parts of a message, to show it outside Telegram."""
     return "\n\n".join(parts)
 
 
-class Notification(SQLModel, table=True):
-    """One message to one chat, in as many parts as it needs. Its text is fixed when the row is made.
+class NotificationFields(SQLModel):
+    """The public fields of a notification."""
+
+    cafe_id: RowId = Field(sa_type=sa.BigInteger, foreign_key="cafes.id")
+    kind: NotificationKind = Field(sa_column=enum_column(NotificationKind, "notifications_kind_check"))
+    date: dt.date | None = Field(default=None, description="The delivery date that the message is about, if any.")
+    version: int = Field(
+        default=1,
+        sa_column_kwargs={"server_default": "1"},
+        description="The number of the message about a date: 1 for the first order list.",
+    )
+    tg_chat_id: TelegramId = Field(sa_type=sa.BigInteger)
+    status: NotificationStatus = Field(
+        default=NotificationStatus.QUEUED,
+        sa_column=enum_column(NotificationStatus, "notifications_status_check", NotificationStatus.QUEUED),
+    )
+    attempts: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    error: str | None = Field(default=None, description="Why the delivery failed.")
+    created_at: dt.datetime = instant(default_now=True)
+    sent_at: dt.datetime | None = instant(nullable=True)
+    acknowledged_at: dt.datetime | None = instant(nullable=True)
+    acknowledged_by: str | None = Field(default=None, description="Who pressed «Received».")
+
+
+class Notification(NotificationFields, table=True):
+    """One message to one chat, in as many parts as it needs. Its text is final when the row is made.
 
     Args:
-        version: Of what a cafe is told about a date: 1 for the first list of its orders, then one more for each correction,
-            or for a list anew if the one before has not arrived.
-        snapshot: The orders that a cafe knows of after this message: what the next correction is compared with.
-        is_uncertain: Whether the next part may have been sent already: a call broke off, or a process died in it.
-        queued_at: Since when it is to be sent: when it was made, or when a manager had it sent again.
+        version: 1 for the first order list of a date, then one more for each correction, or for a new list if the one
+            before was not delivered.
+        snapshot: The orders that a cafe knows after this message. The next correction is the difference to it.
+        is_uncertain: Whether the delivery of the next part is unknown: a call or a process ended in between.
+        queued_at: When the message was made, or when a manager asked for a retry.
     """
 
     __tablename__ = "notifications"
@@ -77,29 +92,14 @@ class Notification(SQLModel, table=True):
     )
 
     id: int = identity()
-    cafe_id: int = Field(sa_type=sa.BigInteger, foreign_key="cafes.id")
-    kind: NotificationKind = Field(sa_column=enum_column(NotificationKind, "notifications_kind_check"))
-    date: dt.date | None = None
-    version: int = Field(default=1, sa_column_kwargs={"server_default": "1"})
-    tg_chat_id: int = Field(sa_type=sa.BigInteger)
     parts: list[str] = Field(sa_column=sa.Column(ARRAY(sa.Text), nullable=False))
     snapshot: Any = Field(default=None, sa_column=sa.Column(JSONB(none_as_null=True)))
     link_request_id: int | None = Field(default=None, sa_type=sa.BigInteger, foreign_key="cafe_link_requests.id")
-    status: NotificationStatus = Field(
-        default=NotificationStatus.QUEUED,
-        sa_column=enum_column(NotificationStatus, "notifications_status_check", NotificationStatus.QUEUED),
-    )
     is_uncertain: bool = Field(default=False, sa_column_kwargs={"server_default": sa.false()})
-    attempts: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     tg_message_ids: list[int] = Field(
         default_factory=list, sa_column=sa.Column(ARRAY(sa.BigInteger), nullable=False, server_default="{}")
     )
-    error: str | None = None
-    created_at: dt.datetime = instant(default_now=True)
     queued_at: dt.datetime = instant(default_now=True)
-    sent_at: dt.datetime | None = instant(nullable=True)
-    acknowledged_at: dt.datetime | None = instant(nullable=True)
-    acknowledged_by: str | None = None
     reminded_at: dt.datetime | None = instant(nullable=True)
     escalated_at: dt.datetime | None = instant(nullable=True)
 
@@ -111,20 +111,20 @@ class Notification(SQLModel, table=True):
 
     @property
     def text(self) -> str:
-        """All parts, as Telegram's HTML."""
-        return whole(self.parts)
+        """All parts, in Telegram's HTML."""
+        return join_parts(self.parts)
 
     @property
     def is_finished(self) -> bool:
         return self.status in {NotificationStatus.SENT, NotificationStatus.FAILED}
 
     def is_next(self, part: int) -> bool:
-        """Whether this part is to be sent now; parts are counted from 0."""
+        """Whether this part must be sent now. Parts are counted from 0."""
         return not self.is_finished and len(self.tg_message_ids) == part
 
     @property
     def next_part(self) -> str:
-        """The part that is to be sent next."""
+        """The part that must be sent next."""
         return self.parts[len(self.tg_message_ids)]
 
     @property
@@ -132,19 +132,23 @@ class Notification(SQLModel, table=True):
         return len(self.tg_message_ids) == len(self.parts) - 1
 
     def begin_sending(self) -> None:
-        """Note that Telegram is about to be called: until its answer is noted, nobody knows what came of it."""
+        """Record that a call to Telegram begins. Until its answer is recorded, the delivery is unknown."""
         self.status = NotificationStatus.SENDING
         self.is_uncertain = True
         self.attempts += 1
 
-    def not_sent(self, error: str, *, is_uncertain: bool) -> None:
-        """Note that a call has failed; Telegram may have taken the part all the same, now or at an earlier attempt."""
+    def record_failure(self, error: str, *, is_uncertain: bool) -> None:
+        """Record that a call failed.
+
+        Args:
+            is_uncertain: Whether this call or an earlier one may have delivered the part all the same.
+        """
         self.status = NotificationStatus.SENDING if is_uncertain else NotificationStatus.QUEUED
         self.is_uncertain = is_uncertain
         self.error = error
 
-    def part_sent(self, part: int, message_id: int, *, at: dt.datetime) -> bool:
-        """Note that Telegram has taken a part, and say whether that is news: another process may have sent it too."""
+    def record_part(self, part: int, message_id: int, *, at: dt.datetime) -> bool:
+        """Record that Telegram has accepted a part. Return False if another process has already recorded it."""
         if len(self.tg_message_ids) != part:
             return False
         if self.status is not NotificationStatus.SENT:
@@ -157,28 +161,28 @@ class Notification(SQLModel, table=True):
         return True
 
     def fail(self, error: str) -> None:
-        """Give up. Whether the next part may have been sent stays known, for who has it sent again."""
+        """End the delivery. `is_uncertain` stays as it is, for a later retry."""
         self.status = NotificationStatus.FAILED
         self.error = error
 
-    def queue_again(self, *, at: dt.datetime) -> None:
-        """Have it sent again; parts that have gone out are not."""
+    def requeue(self, *, at: dt.datetime) -> None:
+        """Queue it again. Parts that Telegram has accepted are not repeated."""
         self.status = NotificationStatus.QUEUED
         self.error = None
         self.queued_at = at
 
     def move_to(self, chat_id: int) -> None:
-        """Send what is still to be sent to another chat; one that is new to it gets it from the beginning."""
+        """Send the remaining parts to another chat. A different chat gets the message from the beginning."""
         if chat_id != self.tg_chat_id:
             self.tg_chat_id = chat_id
             self.tg_message_ids = []
             self.is_uncertain = False
 
     def acknowledge(self, *, by: str, at: dt.datetime) -> bool:
-        """Note that the kitchen has read it, and say whether that is news."""
+        """Record that the cafe has read it. Return False if that was already recorded."""
         if self.acknowledged_at is not None:
             return False
-        if not self.is_finished:  # the button is under the last part: it has arrived
+        if not self.is_finished:  # the button is under the last part, so the last part was delivered
             self.status = NotificationStatus.SENT
             self.sent_at = at
         self.acknowledged_at = at

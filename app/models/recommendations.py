@@ -1,4 +1,4 @@
-"""The nightly run: whom it is for, how far it has come, and the requests that it has cost."""
+"""The nightly recommendation run: its users, its progress, and its requests to Gemini."""
 
 import datetime as dt
 from enum import StrEnum
@@ -8,11 +8,11 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
-from app.models.tables import enum_column, instant
+from app.models.columns import TelegramId, enum_column, instant
 
 
 class RunStatus(StrEnum):
-    """Paused runs go on by themselves."""
+    """The state of a run. A paused run resumes by itself."""
 
     RUNNING = "running"
     PAUSED = "paused"
@@ -20,92 +20,110 @@ class RunStatus(StrEnum):
 
 
 class PauseReason(StrEnum):
-    """What a run waits for."""
+    """Why a run is paused."""
 
-    KEYS_RESTING = "keys_resting"
-    """All keys have used up their minute, or their day."""
-    KEYS_SET_ASIDE = "keys_set_aside"
-    """Google takes none of the keys; somebody has to look."""
-    GEMINI_AWAY = "gemini_away"
-    """Gemini does not answer, or refuses what we ask."""
+    QUOTA_EXHAUSTED = "quota_exhausted"
+    """All keys have used up their quota for the minute or for the day."""
+    KEYS_DISABLED = "keys_disabled"
+    """Google refuses all keys. An operator must act."""
+    GEMINI_UNAVAILABLE = "gemini_unavailable"
+    """Gemini does not answer, or refuses our requests."""
 
 
 class ItemStatus(StrEnum):
-    """How far it is with one person's recommendation."""
+    """The state of one user's recommendation."""
 
     PENDING = "pending"
     DONE = "done"
     FAILED = "failed"
 
 
-class RecommendationRun(SQLModel, table=True):
-    """One night's work: there is one for each date, from whichever door it was started."""
-
-    __tablename__ = "recommendation_runs"
-    __table_args__ = (
-        sa.Index("recommendation_runs_unfinished_idx", "date", postgresql_where=sa.text("status <> 'finished'")),
-    )
+class RunFields(SQLModel):
+    """The public fields of a run."""
 
     date: dt.date = Field(primary_key=True)
     status: RunStatus = Field(
         default=RunStatus.RUNNING,
         sa_column=enum_column(RunStatus, "recommendation_runs_status_check", RunStatus.RUNNING),
     )
-    total: int = 0
+    total: int = Field(default=0, description="The number of users in the run.")
     done: int = 0
     failed: int = 0
-    keys_suffice_for: int = 0
-    started_by: int | None = Field(default=None, sa_type=sa.BigInteger)
+    request_budget: int = Field(
+        default=0, description="For how many of them the keys had requests left when the run started."
+    )
+    started_by: TelegramId | None = Field(
+        default=None, sa_type=sa.BigInteger, description="The manager who started it. Null if it started by itself."
+    )
     started_at: dt.datetime = instant()
     finished_at: dt.datetime | None = instant(nullable=True)
-    paused_until: dt.datetime | None = instant(nullable=True)
+    paused_until: dt.datetime | None = Field(
+        default=None,
+        sa_type=sa.DateTime(timezone=True),
+        nullable=True,
+        description="When a paused run resumes. Null if an operator must reset a key first.",
+    )
     pause_reason: PauseReason | None = Field(
         default=None,
         sa_column=sa.Column(enum_column(PauseReason, "recommendation_runs_pause_reason_check").type, nullable=True),
     )
-    pauses: int = Field(default=0, sa_type=sa.SmallInteger)
-    """How often it was paused without anything done in between."""
+
+
+class RecommendationRun(RunFields, table=True):
+    """One night's work. There is one run for each date."""
+
+    __tablename__ = "recommendation_runs"
+    __table_args__ = (
+        sa.Index("recommendation_runs_unfinished_idx", "date", postgresql_where=sa.text("status <> 'finished'")),
+    )
+
+    consecutive_pauses: int = Field(default=0, sa_type=sa.SmallInteger)
+    """How often the run was paused without progress in between."""
 
     @property
     def left(self) -> int:
         return self.total - self.done - self.failed
 
     def start(self, requests_left: int, by: int | None, at: dt.datetime) -> None:
-        """Begin, or begin again with those who are left, and note for how many of them there are requests left."""
-        self.keys_suffice_for = min(self.left, requests_left)
+        """Start, or restart with the users who are left."""
+        self.request_budget = min(self.left, requests_left)
         self.started_by = by
         self.started_at = at
         self.finished_at = None
-        self.go_on()
+        self.resume()
 
     def pause(self, reason: PauseReason, until: dt.datetime | None) -> None:
-        """Do nothing before `until`; None for until somebody has looked."""
+        """Pause.
+
+        Args:
+            until: When the run resumes. None if an operator must act first.
+        """
         self.status = RunStatus.PAUSED
         self.pause_reason = reason
         self.paused_until = until
-        self.pauses += 1
+        self.consecutive_pauses += 1
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """End the pause."""
         self.status = RunStatus.RUNNING
         self.pause_reason = None
         self.paused_until = None
 
     def finish(self, at: dt.datetime) -> None:
-        self.go_on()
+        self.resume()
         self.status = RunStatus.FINISHED
         self.finished_at = at
 
-    def count(self, done: int, failed: int) -> None:
-        """Take over how far it has come. Something done means that what a pause was for is over."""
+    def record_progress(self, done: int, failed: int) -> None:
+        """Record how many items are done and failed. Progress ends a series of pauses."""
         if done > self.done:
-            self.pauses = 0
+            self.consecutive_pauses = 0
         self.done = done
         self.failed = failed
 
 
 class RecommendationItem(SQLModel, table=True):
-    """One person's place in a run. Whoever works on it has a lease; one that dies leaves it to the others."""
+    """One user in a run. A worker holds a lease on the item; when the worker dies, the lease expires."""
 
     __tablename__ = "recommendation_items"
     __table_args__ = (
@@ -117,10 +135,10 @@ class RecommendationItem(SQLModel, table=True):
             postgresql_where=sa.text("status = 'pending'"),
         ),
         sa.Index(
-            "recommendation_items_untold_idx",
+            "recommendation_items_unnotified_idx",
             "date",
             "position",
-            postgresql_where=sa.text("status = 'done' AND told_at IS NULL"),
+            postgresql_where=sa.text("status = 'done' AND notified_at IS NULL"),
         ),
         sa.Index("recommendation_items_date_status_idx", "date", "status"),
         sa.Index("recommendation_items_user_tgid_idx", "user_tgid", "done_at"),
@@ -140,13 +158,13 @@ class RecommendationItem(SQLModel, table=True):
         default=None, sa_column=sa.Column(JSONB(none_as_null=True), nullable=True)
     )
     done_at: dt.datetime | None = instant(nullable=True)
-    told_at: dt.datetime | None = instant(nullable=True)
+    notified_at: dt.datetime | None = instant(nullable=True)
 
 
 class GeminiUsage(SQLModel, table=True):
-    """Requests of a day, by key and by project: each is noted before it is made.
+    """The ledger: requests of a day, by key and by project. A request is counted before it is made.
 
-    It is what the limit is kept by when Redis loses its counters.
+    It keeps the limit when Redis loses its counters.
     """
 
     __tablename__ = "gemini_usage"

@@ -1,6 +1,9 @@
-"""The link flow: a chat asks to be a cafe's chat, a manager decides, everybody sees it."""
+"""Operations on links: a chat asks to become a cafe's chat, a manager decides, and everyone sees each step."""
 
-from datetime import datetime
+import datetime as dt
+from dataclasses import dataclass
+from typing import Annotated
+from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 from limits import RateLimitItemPerMinute
@@ -8,16 +11,16 @@ from redis.exceptions import RedisError
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import aliased, joinedload
+from sqlalchemy.orm import joinedload
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlmodel import col, select
 
-from app.auth import PUBLIC, allow
-from app.context import Context
-from app.errors import CafeAlreadyLinked, CafeNotLinked, ChatAlreadyLinked, NotFound, RateLimited
+from app.auth.access import CHAT, PUBLIC, allow
+from app.auth.context import Context
+from app.errors import CafeAlreadyLinked, CafeNotLinked, ChatAlreadyLinked, RateLimited
 from app.events.live import Subscription
-from app.events.log import record
-from app.events.messages import (
+from app.events.outbox import record
+from app.events.types import (
     CafeNotificationsChanged,
     CafeUnlinked,
     Event,
@@ -28,40 +31,52 @@ from app.events.messages import (
     UnlinkReason,
 )
 from app.log import get_log
-from app.models import Cafe, LinkRequest, LinkRequestStatus, Notification, NotificationStatus, Role
-from app.models.tables import NAME_MAX_CHARACTERS
-from app.resolvers.inputs import checked_text
-from app.resolvers.paging import Page, PageRequest, SortOrder, fetch
+from app.models import Cafe, LinkRequest, LinkRequestStatus, Notification, Role
+from app.services.deadlines import find_closings
+from app.services.notification_kinds import ACKNOWLEDGED_KINDS
+from app.services.pagination import Page, PageRequest, SortOrder, paginate
+from app.services.rows import FOR_NO_KEY_UPDATE, FOR_SHARE, FOR_UPDATE, get_row
+from app.validation import NAME_MAX_CHARACTERS, text_rule
 
 log = get_log(__name__)
 
-REASON_MAX_CHARACTERS = 1000
-"""A reason goes into a Telegram message, which has room for 4,096."""
+ChatName = Annotated[str, text_rule(NAME_MAX_CHARACTERS)]
+
+Reason = Annotated[str, text_rule(1000)]
+"""A reason is part of a Telegram message, which has room for 4,096 characters."""
 
 NEWEST_FIRST: SortOrder[LinkRequest] = SortOrder(
     "link_requests",
     (col(LinkRequest.created_at), col(LinkRequest.id)),
-    (datetime, int),
+    (dt.datetime, int),
     lambda request: (request.created_at, request.id),
     descending=True,
 )
 
+LOOK_AHEAD = dt.timedelta(days=7)
+
+
+@dataclass(frozen=True)
+class LinkedChat:
+    """The cafe of a chat. Times are in the cafe's time zone."""
+
+    cafe: Cafe
+    next_deadline: dt.datetime | None
+    last_sent: dt.datetime | None
+
 
 @allow(PUBLIC)
-async def link_request(ctx: Context, cafe_id: int, tg_chat_id: int, tg_username: str | None = None) -> LinkRequest:
-    """Ask for a chat to get a cafe's orders. Asking again while the request is pending returns that request.
+async def link_request(ctx: Context, cafe_id: int, tg_chat_id: int, tg_username: ChatName | None = None) -> LinkRequest:
+    """Ask for a chat to get a cafe's orders. The same request again returns the pending one.
 
-    Two who ask at once get one request: the partial unique index lets one insert through. The cafe's row is locked
-    against an approval at the same time, so that what is checked here still holds when the request is there.
+    Two simultaneous calls make one request: the partial unique index lets one insert through. The cafe's row is locked
+    against a simultaneous approval, so that the checks still hold when the request is written.
 
     Raises BadInput, NotFound, CafeAlreadyLinked, ChatAlreadyLinked, RateLimited.
     """
-    checked_text("tg_username", tg_username, NAME_MAX_CHARACTERS)
-    await _count_request(ctx)
+    await _limit_requests(ctx)
     async with ctx.clients.db() as session:
-        cafe = await session.get(Cafe, cafe_id, with_for_update={"read": True})
-        if cafe is None:
-            raise NotFound("cafe", cafe_id)
+        cafe = await get_row(session, Cafe, cafe_id, lock=FOR_SHARE)
         if cafe.tg_chat_id is not None:
             raise CafeAlreadyLinked
         if await session.scalar(select(Cafe.id).where(col(Cafe.tg_chat_id) == tg_chat_id)):
@@ -88,7 +103,7 @@ async def link_request(ctx: Context, cafe_id: int, tg_chat_id: int, tg_username:
 
 
 @allow(Role.MANAGER)
-async def link_requests(
+async def list_link_requests(
     ctx: Context, page: PageRequest, status: LinkRequestStatus | None = None, cafe_id: int | None = None
 ) -> Page[LinkRequest]:
     """The link requests, newest first.
@@ -101,21 +116,21 @@ async def link_requests(
     if cafe_id is not None:
         query = query.where(LinkRequest.cafe_id == cafe_id)
     async with ctx.clients.db() as session:
-        return await fetch(session, query, NEWEST_FIRST, page)
+        return await paginate(session, query, NEWEST_FIRST, page)
 
 
 @allow(Role.MANAGER)
 async def approve(ctx: Context, request_id: int) -> LinkRequest:
-    """Approve a pending link request: the cafe's orders go to the chat from now on.
+    """Approve a pending link request: the chat gets the cafe's orders from now on.
 
-    Of two approvals at once one waits for the other's row lock, and then finds the request processed or the cafe
-    linked. That a chat is not given to two cafes at once is decided by the unique constraint.
+    Of two simultaneous approvals one waits for the other's row lock, and then finds the request processed or the cafe
+    linked. The unique constraint keeps two cafes from sharing a chat.
 
     Raises NotFound, LinkRequestProcessed, CafeAlreadyLinked, ChatAlreadyLinked.
     """
     try:
         async with ctx.clients.db() as session:
-            request = await _locked_request(session, request_id)
+            request = await _lock_request(session, request_id)
             request.approve(by=ctx.viewer.tgid, at=ctx.now())
             request.cafe.link(chat_id=request.tg_chat_id, username=request.tg_username, at=ctx.now())
             await session.flush()
@@ -128,14 +143,13 @@ async def approve(ctx: Context, request_id: int) -> LinkRequest:
 
 
 @allow(Role.MANAGER)
-async def reject(ctx: Context, request_id: int, reason: str | None = None) -> LinkRequest:
-    """Reject a pending link request. The chat is told, with the reason if there is one.
+async def reject(ctx: Context, request_id: int, reason: Reason | None = None) -> LinkRequest:
+    """Reject a pending link request. The chat is notified, with the reason if there is one.
 
     Raises BadInput, NotFound, LinkRequestProcessed.
     """
-    checked_text("reason", reason, REASON_MAX_CHARACTERS)
     async with ctx.clients.db() as session:
-        request = await _locked_request(session, request_id)
+        request = await _lock_request(session, request_id)
         request.reject(reason=reason, by=ctx.viewer.tgid, at=ctx.now())
         await record(session, LinkRequestRejected.of(request))
         return request
@@ -143,14 +157,14 @@ async def reject(ctx: Context, request_id: int, reason: str | None = None) -> Li
 
 @allow(Role.MANAGER)
 async def set_notifications(ctx: Context, cafe_id: int, *, enabled: bool) -> Cafe:
-    """Switch a linked cafe's notifications on or off.
+    """Enable or disable the notifications of a linked cafe.
 
     Raises NotFound, CafeNotLinked.
     """
     async with ctx.clients.db() as session:
-        cafe = await _locked_cafe(session, cafe_id)
+        cafe = await get_row(session, Cafe, cafe_id, lock=FOR_UPDATE)
         was_enabled = cafe.notifications_enabled
-        cafe.switch_notifications(enabled=enabled)
+        cafe.set_notifications(enabled=enabled)
         if enabled != was_enabled:
             await record(session, CafeNotificationsChanged.of(cafe))
         return cafe
@@ -158,86 +172,80 @@ async def set_notifications(ctx: Context, cafe_id: int, *, enabled: bool) -> Caf
 
 @allow(Role.MANAGER)
 async def unlink(ctx: Context, cafe_id: int) -> Cafe:
-    """Take a cafe's chat away from it. The chat is told.
+    """Remove the link between a cafe and its chat. The chat is notified.
 
     Raises NotFound, CafeNotLinked.
     """
     async with ctx.clients.db() as session:
-        cafe = await _locked_cafe(session, cafe_id)
-        former_chat_id = cafe.unlink()
-        await record(session, CafeUnlinked.of(cafe, former_chat_id, UnlinkReason.MANAGER))
+        cafe = await get_row(session, Cafe, cafe_id, lock=FOR_UPDATE)
+        await record(session, CafeUnlinked.of_cafe(cafe, cafe.unlink(), UnlinkReason.MANAGER))
         return cafe
+
+
+@allow(CHAT)
+async def unlink_chat(ctx: Context, cafe_id: int) -> Cafe:
+    """Remove the link between a cafe and this chat. Managers are notified.
+
+    Raises NotFound, CafeNotLinked if the cafe has no chat, or another one.
+    """
+    async with ctx.clients.db() as session:
+        cafe = await get_row(session, Cafe, cafe_id, lock=FOR_UPDATE)
+        if cafe.tg_chat_id != ctx.chat_id:
+            raise CafeNotLinked
+        await record(session, CafeUnlinked.of_cafe(cafe, cafe.unlink(), UnlinkReason.CHAT))
+        return cafe
+
+
+@allow(CHAT)
+async def get_chat_status(ctx: Context) -> LinkedChat | LinkRequest | None:
+    """The cafe of this chat, or else its newest pending request, or None."""
+    async with ctx.clients.db() as session:
+        cafe = await session.scalar(select(Cafe).where(Cafe.tg_chat_id == ctx.chat_id))
+        if cafe is not None:
+            return await _linked_chat(session, cafe, ctx.now())
+        return await session.scalar(
+            select(LinkRequest)
+            .options(joinedload(LinkRequest.cafe))  # type: ignore[arg-type]
+            .where(LinkRequest.tg_chat_id == ctx.chat_id, LinkRequest.status == LinkRequestStatus.PENDING)
+            .order_by(*NEWEST_FIRST.order_by())
+            .limit(1)
+        )
 
 
 @allow(Role.MANAGER)
 async def link_request_updates(
     ctx: Context, status: LinkRequestStatus | None = None, cafe_id: int | None = None
 ) -> Subscription[LinkRequestEvent]:
-    """What happens to link requests, from now on: each as it is after the step.
+    """The changes of link requests from now on: each request as it is after the change.
 
-    The stream ends with SlowConsumer for one who falls too far behind.
+    The stream ends with SlowConsumer for a subscriber who falls too far behind.
     """
 
-    def wanted(event: Event) -> LinkRequestEvent | None:
+    def select_event(event: Event) -> LinkRequestEvent | None:
         if not isinstance(event, LinkRequestEvent):
             return None
         return event if status in {None, event.status} and cafe_id in {None, event.cafe_id} else None
 
-    return ctx.subscribe(wanted)
+    return ctx.subscribe(select_event)
 
 
-@allow(PUBLIC)
-async def unlink_chat(ctx: Context, cafe_id: int, tg_chat_id: int) -> Cafe:
-    """Take a chat away from its cafe because somebody in it wants so. Managers are told.
-
-    Raises NotFound, CafeNotLinked if the cafe has no chat, or another one.
-    """
-    async with ctx.clients.db() as session:
-        cafe = await _locked_cafe(session, cafe_id)
-        if cafe.tg_chat_id != tg_chat_id:
-            raise CafeNotLinked
-        await record(session, CafeUnlinked.of(cafe, cafe.unlink(), UnlinkReason.CHAT))
-        return cafe
-
-
-async def chat_gone(session: AsyncSession, tg_chat_id: int) -> Cafe | None:
-    """Unlink the cafe of a chat that cannot be reached any more, if it has one. Managers are told."""
-    cafe = await session.scalar(select(Cafe).where(Cafe.tg_chat_id == tg_chat_id).with_for_update())
-    if cafe is not None:
-        await record(session, CafeUnlinked.of(cafe, cafe.unlink(), UnlinkReason.CHAT_GONE))
-    return cafe
-
-
-async def chat_moved(session: AsyncSession, tg_chat_id: int, new_chat_id: int) -> None:
-    """Follow a group that has become a supergroup: its cafe, its requests, and what is still to be told there.
-
-    If the supergroup has been linked to another cafe meanwhile, the group's loses its chat, and managers are told. A
-    request that the supergroup has made again already stays with the group.
-    """
-    if await session.scalar(select(Cafe.id).where(Cafe.tg_chat_id == new_chat_id)) is not None:
-        await chat_gone(session, tg_chat_id)
-    again = aliased(LinkRequest)
-    asked_again = sa.exists().where(
-        col(again.cafe_id) == LinkRequest.cafe_id,
-        col(again.tg_chat_id) == new_chat_id,
-        col(again.status) == LinkRequestStatus.PENDING,
+async def _linked_chat(session: AsyncSession, cafe: Cafe, now: dt.datetime) -> LinkedChat:
+    zone = ZoneInfo(cafe.timezone)
+    closings = await find_closings(session, now, now + LOOK_AHEAD, cafe_id=cafe.id)
+    last_sent = await session.scalar(
+        sa.select(sa.func.max(col(Notification.sent_at))).where(
+            col(Notification.cafe_id) == cafe.id, col(Notification.kind).in_(ACKNOWLEDGED_KINDS)
+        )
     )
-    for statement in (
-        sa.update(Cafe).where(col(Cafe.tg_chat_id) == tg_chat_id),
-        sa.update(LinkRequest).where(
-            col(LinkRequest.tg_chat_id) == tg_chat_id,
-            col(LinkRequest.status) == LinkRequestStatus.PENDING,
-            ~asked_again,
-        ),
-        sa.update(Notification).where(
-            col(Notification.tg_chat_id) == tg_chat_id, col(Notification.status) != NotificationStatus.SENT
-        ),
-    ):
-        await session.execute(statement.values(tg_chat_id=new_chat_id))
+    return LinkedChat(
+        cafe,
+        next_deadline=closings[0].closes_at.astimezone(zone) if closings else None,
+        last_sent=last_sent.astimezone(zone) if last_sent else None,
+    )
 
 
-async def _count_request(ctx: Context) -> None:
-    """Raises RateLimited. With Redis away nobody is counted: a cafe that asks matters more than one who floods."""
+async def _limit_requests(ctx: Context) -> None:
+    """Raises RateLimited. While Redis is unavailable nothing is counted: a cafe's request matters more than a flood."""
     limit = RateLimitItemPerMinute(ctx.clients.settings.link_requests_per_minute)
     try:
         if await ctx.clients.limiter.hit(limit, "link-request", ctx.source):
@@ -249,20 +257,11 @@ async def _count_request(ctx: Context) -> None:
     raise RateLimited(max(1, round(window.reset_time - ctx.now().timestamp())))
 
 
-async def _locked_request(session: AsyncSession, request_id: int) -> LinkRequest:
-    """Lock the request, then its cafe: always in this order, so that no two operations wait for each other.
+async def _lock_request(session: AsyncSession, request_id: int) -> LinkRequest:
+    """Lock the request, then its cafe: always in this order, so that no two operations deadlock.
 
-    Whoever deletes the cafe looks at its requests with the cafe in hand. The lock lets them (`FOR NO KEY UPDATE`).
+    The lock on the request lets a deletion of the cafe check its requests (`FOR NO KEY UPDATE`).
     """
-    request = await session.get(LinkRequest, request_id, with_for_update={"key_share": True})
-    if request is None:
-        raise NotFound("link_request", request_id)
-    set_committed_value(request, "cafe", await _locked_cafe(session, request.cafe_id))
+    request = await get_row(session, LinkRequest, request_id, lock=FOR_NO_KEY_UPDATE)
+    set_committed_value(request, "cafe", await get_row(session, Cafe, request.cafe_id, lock=FOR_UPDATE))
     return request
-
-
-async def _locked_cafe(session: AsyncSession, cafe_id: int) -> Cafe:
-    cafe = await session.get(Cafe, cafe_id, with_for_update=True)
-    if cafe is None:
-        raise NotFound("cafe", cafe_id)
-    return cafe

@@ -1,157 +1,146 @@
-"""What cafes offer: menu items and combos."""
+"""Operations on menus: menu items and combos."""
 
 from collections.abc import Sequence
-from decimal import Decimal
-from typing import TypedDict
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
-from app.auth import allow
-from app.context import Context
+from app.auth.access import allow
+from app.auth.context import Context
 from app.errors import BadInput, NotFound
-from app.models import Combo, MenuCategory, MenuItem, OrderItem, Role
-from app.models.menus import DISH_CATEGORIES
-from app.resolvers import cafes
-from app.resolvers.inputs import (
-    DESCRIPTION_MAX_CHARACTERS,
-    checked_name,
-    checked_price,
-    checked_text,
-    without_nulls,
+from app.models import (
+    Cafe,
+    Combo,
+    ComboChanges,
+    ComboInput,
+    MenuCategory,
+    MenuItem,
+    MenuItemChanges,
+    MenuItemInput,
+    OrderItem,
+    Role,
 )
-from app.resolvers.paging import SortOrder
-from app.resolvers.removal import KEEP, Removal, remove
+from app.resolvers.cafes import group_by_cafe
+from app.services.pagination import SortOrder
+from app.services.rows import (
+    FOR_KEY_SHARE,
+    FOR_UPDATE,
+    DeletionResult,
+    delete_or_deactivate,
+    get_row,
+    resource_name,
+)
 
 ITEMS: SortOrder[MenuItem] = SortOrder("menu_items", (col(MenuItem.id),), (int,), lambda item: (item.id,))
 COMBOS: SortOrder[Combo] = SortOrder("combos", (col(Combo.id),), (int,), lambda combo: (combo.id,))
 
-
-class MenuItemFields(TypedDict, total=False):
-    """What a manager says of a menu item."""
-
-    name: str
-    description: str
-    category: MenuCategory
-    price: Decimal | None
-    is_available: bool
-
-
-class ComboFields(TypedDict, total=False):
-    """What a manager says of a combo."""
-
-    name: str
-    description: str
-    categories: list[MenuCategory]
-    price: Decimal
-    is_available: bool
+ORDERED = "This has orders, so it was made unavailable instead."
 
 
 @allow(Role.USER)
-async def menu_items(ctx: Context, cafe_ids: Sequence[int]) -> list[Sequence[MenuItem]]:
-    """What a cafe offers, in the order in which it was added.
+async def list_menu_items(ctx: Context, cafe_ids: Sequence[int]) -> list[Sequence[MenuItem]]:
+    """The menu items of a cafe, in the order of their creation.
 
-    Many cafes' menus are one statement.
+    One statement for any number of cafes.
     """
-    query = select(MenuItem).where(col(MenuItem.cafe_id).in_(cafe_ids)).order_by(*ITEMS.sorted())
+    query = select(MenuItem).where(col(MenuItem.cafe_id).in_(cafe_ids)).order_by(*ITEMS.order_by())
     async with ctx.clients.db() as session:
-        return cafes.by_cafe(cafe_ids, await session.scalars(query))
+        return group_by_cafe(cafe_ids, await session.scalars(query))
 
 
 @allow(Role.USER)
-async def combos(ctx: Context, cafe_ids: Sequence[int]) -> list[Sequence[Combo]]:
-    """A cafe's combos, in the order in which they were added.
+async def list_combos(ctx: Context, cafe_ids: Sequence[int]) -> list[Sequence[Combo]]:
+    """The combos of a cafe, in the order of their creation.
 
-    Many cafes' are one statement.
+    One statement for any number of cafes.
     """
-    query = select(Combo).where(col(Combo.cafe_id).in_(cafe_ids)).order_by(*COMBOS.sorted())
+    query = select(Combo).where(col(Combo.cafe_id).in_(cafe_ids)).order_by(*COMBOS.order_by())
     async with ctx.clients.db() as session:
-        return cafes.by_cafe(cafe_ids, await session.scalars(query))
+        return group_by_cafe(cafe_ids, await session.scalars(query))
 
 
 @allow(Role.MANAGER)
-async def create_menu_item(ctx: Context, cafe_id: int, fields: MenuItemFields) -> MenuItem:
-    """Add a dish or an extra to a cafe's menu. An extra has a price, a dish has none: its combo has.
+async def create_menu_item(ctx: Context, cafe_id: int, fields: MenuItemInput) -> MenuItem:
+    """Add a dish or an extra to a cafe's menu. An extra has a price. A dish has none: it is paid with its combo.
 
     Raises BadInput, NotFound.
     """
     async with ctx.clients.db() as session:
-        await cafes.found(session, cafe_id, lock=KEEP)
-        item = MenuItem(cafe_id=cafe_id, **_checked_item(fields), created_at=ctx.now())
-        _check_price_of(item)
+        await get_row(session, Cafe, cafe_id, lock=FOR_KEY_SHARE)
+        item = MenuItem(cafe_id=cafe_id, **fields.values(), created_at=ctx.now())
+        item.validate_price()
         session.add(item)
         return item
 
 
 @allow(Role.MANAGER)
-async def update_menu_item(ctx: Context, item_id: int, cafe_id: int | None, changes: MenuItemFields) -> MenuItem:
-    """Change what is given of a menu item. Orders keep the name and the price that they were placed with.
+async def update_menu_item(ctx: Context, item_id: int, cafe_id: int | None, changes: MenuItemChanges) -> MenuItem:
+    """Change the given fields of a menu item. Existing orders keep its former name and price.
 
-    One that was ordered keeps its category: orders are made of one dish of each.
+    A menu item with orders keeps its category, because an order has one dish of each.
 
     Raises BadInput, NotFound.
     """
-    checked = _checked_item(changes)
+    values = changes.values()
     async with ctx.clients.db() as session:
-        item = await _locked(session, MenuItem, "menu_item", item_id, cafe_id)
-        if checked.get("category", item.category) is not item.category and await _was_ordered(session, item):
-            raise BadInput("category", "this was ordered; add another menu item")
-        item.sqlmodel_update(dict(checked))
-        _check_price_of(item)
+        item = await _lock(session, MenuItem, item_id, cafe_id)
+        if values.get("category", item.category) is not item.category and await _has_orders(session, item):
+            raise BadInput("category", "this has orders; add another menu item")
+        item.sqlmodel_update(values)
+        item.validate_price()
         return item
 
 
 @allow(Role.MANAGER)
-async def delete_menu_item(ctx: Context, item_id: int, cafe_id: int | None) -> Removal:
-    """Delete a menu item; one that was ordered is kept, and made unavailable instead.
+async def delete_menu_item(ctx: Context, item_id: int, cafe_id: int | None) -> DeletionResult:
+    """Delete a menu item. A menu item with orders is made unavailable instead.
 
     Raises NotFound.
     """
     async with ctx.clients.db() as session:
-        item = await _locked(session, MenuItem, "menu_item", item_id, cafe_id)
-        return await remove(session, item, item_id, kept="This was ordered, so was kept and made unavailable.")
+        item = await _lock(session, MenuItem, item_id, cafe_id)
+        return await delete_or_deactivate(session, item, item_id, kept=ORDERED)
 
 
 @allow(Role.MANAGER)
-async def create_combo(ctx: Context, cafe_id: int, fields: ComboFields) -> Combo:
-    """Add a combo to a cafe: one dish of each of the categories, for one price.
+async def create_combo(ctx: Context, cafe_id: int, fields: ComboInput) -> Combo:
+    """Add a combo to a cafe: one dish of each of its categories, for one price.
 
     Raises BadInput, NotFound.
     """
     async with ctx.clients.db() as session:
-        await cafes.found(session, cafe_id, lock=KEEP)
-        combo = Combo(cafe_id=cafe_id, **_checked_combo(fields), created_at=ctx.now())
+        await get_row(session, Cafe, cafe_id, lock=FOR_KEY_SHARE)
+        combo = Combo(cafe_id=cafe_id, **fields.values(), created_at=ctx.now())
         session.add(combo)
         return combo
 
 
 @allow(Role.MANAGER)
-async def update_combo(ctx: Context, combo_id: int, cafe_id: int | None, changes: ComboFields) -> Combo:
-    """Change what is given of a combo. Orders keep the name and the price that they were placed with.
+async def update_combo(ctx: Context, combo_id: int, cafe_id: int | None, changes: ComboChanges) -> Combo:
+    """Change the given fields of a combo. Existing orders keep its former name and price.
 
     Raises BadInput, NotFound.
     """
-    checked = _checked_combo(changes)
     async with ctx.clients.db() as session:
-        combo = await _locked(session, Combo, "combo", combo_id, cafe_id)
-        combo.sqlmodel_update(dict(checked))
+        combo = await _lock(session, Combo, combo_id, cafe_id)
+        combo.sqlmodel_update(changes.values())
         return combo
 
 
 @allow(Role.MANAGER)
-async def delete_combo(ctx: Context, combo_id: int, cafe_id: int | None) -> Removal:
-    """Delete a combo; one that was ordered is kept, and made unavailable instead.
+async def delete_combo(ctx: Context, combo_id: int, cafe_id: int | None) -> DeletionResult:
+    """Delete a combo. A combo with orders is made unavailable instead.
 
     Raises NotFound.
     """
     async with ctx.clients.db() as session:
-        combo = await _locked(session, Combo, "combo", combo_id, cafe_id)
-        return await remove(session, combo, combo_id, kept="This was ordered, so was kept and made unavailable.")
+        combo = await _lock(session, Combo, combo_id, cafe_id)
+        return await delete_or_deactivate(session, combo, combo_id, kept=ORDERED)
 
 
-def pick(items: Sequence[MenuItem], category: MenuCategory | None, is_available: bool | None) -> list[MenuItem]:
-    """Leave of a menu what is wanted; None means any."""
+def filter_items(items: Sequence[MenuItem], category: MenuCategory | None, is_available: bool | None) -> list[MenuItem]:
+    """Filter a menu. None accepts every value."""
     return [
         item
         for item in items
@@ -159,61 +148,17 @@ def pick(items: Sequence[MenuItem], category: MenuCategory | None, is_available:
     ]
 
 
-async def _locked[Row: (MenuItem, Combo)](
-    session: AsyncSession, kind: type[Row], resource: str, id_: int, cafe_id: int | None
-) -> Row:
-    """Lock a row, which must be of that cafe if one is named.
+async def _lock[Row: (MenuItem, Combo)](session: AsyncSession, kind: type[Row], id_: int, cafe_id: int | None) -> Row:
+    """Lock a row. If a cafe is given, the row must belong to it.
 
     Raises NotFound.
     """
-    row = await session.get(kind, id_, with_for_update=True)
-    if row is None or cafe_id not in {None, row.cafe_id}:
-        raise NotFound(resource, id_)
+    row = await get_row(session, kind, id_, lock=FOR_UPDATE)
+    if cafe_id not in {None, row.cafe_id}:
+        raise NotFound(resource_name(kind), id_)
     return row
 
 
-async def _was_ordered(session: AsyncSession, item: MenuItem) -> bool:
-    """Say whether any order has it. The caller's lock keeps others from ordering it meanwhile."""
+async def _has_orders(session: AsyncSession, item: MenuItem) -> bool:
+    """Whether an order has this item. The caller's lock keeps new orders out meanwhile."""
     return bool(await session.scalar(sa.select(sa.exists().where(col(OrderItem.menu_item_id) == item.id))))
-
-
-def _checked_item(fields: MenuItemFields) -> MenuItemFields:
-    without_nulls({name: value for name, value in fields.items() if name != "price"})
-    checked = fields.copy()
-    if "name" in fields:
-        checked["name"] = checked_name("name", fields["name"])
-    if (price := fields.get("price")) is not None:
-        checked_price("price", price)
-    checked_text("description", fields.get("description"), DESCRIPTION_MAX_CHARACTERS)
-    return checked
-
-
-def _check_price_of(item: MenuItem) -> None:
-    if item.is_extra and item.price is None:
-        raise BadInput("price", "an extra needs a price")
-    if not item.is_extra and item.price is not None:
-        raise BadInput("price", "a dish has no price of its own; its combo has")
-
-
-def _checked_combo(fields: ComboFields) -> ComboFields:
-    without_nulls(fields)
-    checked = fields.copy()
-    if "name" in fields:
-        checked["name"] = checked_name("name", fields["name"])
-    if "price" in fields:
-        checked_price("price", fields["price"])
-    if "categories" in fields:
-        checked["categories"] = _checked_categories(fields["categories"])
-    checked_text("description", fields.get("description"), DESCRIPTION_MAX_CHARACTERS)
-    return checked
-
-
-def _checked_categories(categories: Sequence[MenuCategory]) -> list[MenuCategory]:
-    """Return them in the order in which they are eaten."""
-    if not categories:
-        raise BadInput("categories", "a combo needs at least one")
-    if MenuCategory.EXTRA in categories:
-        raise BadInput("categories", "an extra is no part of a combo")
-    if len(set(categories)) < len(categories):
-        raise BadInput("categories", "none may be there twice")
-    return [category for category in DISH_CATEGORIES if category in categories]

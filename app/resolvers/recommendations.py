@@ -1,128 +1,64 @@
-"""What people are recommended."""
-
-import datetime as dt
-from collections.abc import Iterable
-
-from pydantic import ValidationError
-from redis.exceptions import RedisError
-from sqlalchemy.dialects.postgresql import distinct_on
-from sqlmodel import col, select
+"""Operations on recommendations and on the runs that make them."""
 
 from app.ai.recommendation import Recommendation
-from app.auth import SELF, allow
-from app.clients import Clients
-from app.context import Context
-from app.errors import NotFound
-from app.log import get_log
-from app.models import ItemStatus, RecommendationItem, User
-from app.resolvers.statistics import order_stats
-
-log = get_log(__name__)
-
-KEPT = dt.timedelta(hours=24)
-"""Until the next night's."""
-
-FILLED = "recommendations:filled"
-FILLED_FOR = dt.timedelta(hours=1)
-"""As long as this key is in Redis, the recommendations are taken to be there: it is gone with them when Redis is emptied."""
-
-REFILLED_AT_ONCE = 500
-"""About a megabyte."""
+from app.auth.access import Self, allow
+from app.auth.context import Context
+from app.events.live import Subscription
+from app.events.types import Event, RecommendationRunEvent
+from app.models import RecommendationRun, Role, User
+from app.services.recommendations import find_recommendation, today
+from app.services.rows import get_row
+from app.services.runs import start_run
+from app.services.statistics import order_stats
+from app.validation import Date
 
 
-@allow(SELF)
-async def recommendations(ctx: Context, tgid: int) -> Recommendation:
-    """What a person is recommended: last night's, or if there is none their figures of now, without a summary.
+@allow(Self("tgid"))
+async def get_recommendations(ctx: Context, tgid: int) -> Recommendation:
+    """A user's recommendation of last night. Without one, the user's present statistics, without a summary.
 
-    Last night's is one read of Redis. With Redis away there are still the figures.
+    Last night's recommendation is one read of Redis. While Redis is unavailable, there are still the statistics.
 
     Raises NotFound.
     """
-    kept = await _kept(ctx.clients, tgid)
-    if kept is not None:
-        return kept
+    stored = await find_recommendation(ctx.clients, tgid)
+    if stored is not None:
+        return stored
     async with ctx.clients.db() as session:
-        if await session.get(User, tgid) is None:
-            raise NotFound("user", tgid)
+        await get_row(session, User, tgid)
         stats = await order_stats(session, [tgid], today(ctx.clients, ctx.now()))
     return Recommendation(stats=stats[tgid])
 
 
-async def keep(
-    clients: Clients, made: Iterable[tuple[int, Recommendation]], now: dt.datetime, *, over_others: bool = True
-) -> None:
-    """Put recommendations into Redis, each until it is a day old.
+@allow(Role.MANAGER)
+async def start_recommendation_run(ctx: Context) -> RecommendationRun:
+    """Make today's recommendations now. A run that is running, or has no user left, stays as it is.
 
-    Args:
-        made: Telegram ids of people, and what they are recommended.
-        over_others: Whether one that is there already is replaced.
+    A paused run resumes; a finished one repeats the users whose recommendation failed.
+
+    Raises ServiceUnavailable if there are no keys.
     """
-    async with clients.redis.pipeline(transaction=False) as together:
-        for tgid, recommendation in made:
-            assert recommendation.generated_at is not None
-            left_s = round((recommendation.generated_at + KEPT - now).total_seconds())
-            if left_s > 0:
-                together.set(_key(tgid), recommendation.model_dump_json(), ex=left_s, nx=not over_others)
-        await together.execute()
+    return await start_run(ctx.clients, ctx.now(), by=ctx.viewer.tgid)
 
 
-async def refill(clients: Clients, now: dt.datetime) -> None:
-    """Put the last day's recommendations back into Redis that it has lost, the latest of each person.
+@allow(Role.MANAGER)
+async def get_recommendation_run(ctx: Context, date: Date) -> RecommendationRun:
+    """The run of a date.
 
-    It was emptied, or did not answer when one was made: this is looked after each hour, and at once if all is gone.
+    Raises BadInput, NotFound.
     """
-    if await clients.redis.exists(FILLED):
-        return
-    since = today(clients, now) - dt.timedelta(days=1)
-    last = 0
-    while rows := await _stored(clients, since, last):
-        readable = [(tgid, made) for tgid, value in rows if (made := _read(tgid, value)) is not None]
-        await keep(clients, readable, now, over_others=False)
-        last = rows[-1][0]
-    await clients.redis.set(FILLED, str(now), ex=round(FILLED_FOR.total_seconds()))
+    async with ctx.clients.db() as session:
+        return await get_row(session, RecommendationRun, date)
 
 
-async def _stored(clients: Clients, since: dt.date, after: int) -> list[tuple[int, object]]:
-    """Read the next recommendations of runs since a date, in the order of people's ids, and of each the latest."""
-    query = (
-        select(RecommendationItem.user_tgid, RecommendationItem.recommendation)
-        .ext(distinct_on(col(RecommendationItem.user_tgid)))
-        .where(
-            col(RecommendationItem.date) >= since,
-            RecommendationItem.status == ItemStatus.DONE,
-            col(RecommendationItem.user_tgid) > after,
-        )
-        .order_by(col(RecommendationItem.user_tgid), col(RecommendationItem.done_at).desc())
-        .limit(REFILLED_AT_ONCE)
-    )
-    async with clients.db() as session:
-        return [(tgid, made) for tgid, made in await session.execute(query)]
+@allow(Role.MANAGER)
+async def recommendation_run_updates(ctx: Context) -> Subscription[RecommendationRunEvent]:
+    """The changes of runs from now on: each run as it is after the change.
 
+    The stream ends with SlowConsumer for a subscriber who falls too far behind.
+    """
 
-def today(clients: Clients, now: dt.datetime) -> dt.date:
-    """Return the programme's date."""
-    return now.astimezone(clients.settings.lunch_timezone).date()
+    def select_event(event: Event) -> RecommendationRunEvent | None:
+        return event if isinstance(event, RecommendationRunEvent) else None
 
-
-async def _kept(clients: Clients, tgid: int) -> Recommendation | None:
-    try:
-        value = await clients.redis.get(_key(tgid))
-    except (RedisError, OSError) as error:
-        log.warning("recommendations.not_read", error=repr(error))
-        return None
-    return None if value is None else _read(tgid, value)
-
-
-def _read(tgid: int, value: object) -> Recommendation | None:
-    """Read what was kept of a recommendation, as JSON or as what was in it. What cannot be read is as good as none."""
-    try:
-        if isinstance(value, bytes):
-            return Recommendation.model_validate_json(value)
-        return Recommendation.model_validate(value)
-    except ValidationError as error:
-        log.warning("recommendations.unreadable", tgid=tgid, errors=error.error_count())
-        return None
-
-
-def _key(tgid: int) -> str:
-    return f"recommendations:user:{tgid}"
+    return ctx.subscribe(select_event)

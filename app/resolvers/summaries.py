@@ -1,4 +1,4 @@
-"""What a cafe is to cook on a day."""
+"""The operation that adds up the orders of a day."""
 
 import datetime as dt
 from collections.abc import Iterable, Sequence
@@ -7,20 +7,19 @@ from decimal import Decimal
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import joinedload, selectinload
 from sqlmodel import col, select
 
-from app.auth import allow
-from app.context import Context
+from app.auth.access import allow
+from app.auth.context import Context
 from app.models import Cafe, Combo, MenuCategory, MenuItem, Order, OrderItem, OrderStatus, Role, User
 from app.models.menus import DISH_CATEGORIES
-from app.resolvers import cafes
-from app.resolvers.inputs import checked_date
+from app.services.rows import get_row
+from app.validation import Date
 
 
 @dataclass(frozen=True)
-class Line:
-    """So many of one menu item or combo. `amount` is what they cost together; a dish is paid with its combo."""
+class SummaryLine:
+    """The quantity of a menu item or combo. `amount` is the cost of all of them; a dish is paid with its combo."""
 
     id: int
     name: str
@@ -29,61 +28,56 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Dishes:
+class SummaryCategory:
     """The dishes of one category."""
 
     category: MenuCategory
-    dishes: Sequence[Line]
+    dishes: Sequence[SummaryLine]
 
 
 @dataclass(frozen=True)
-class Note:
-    """What a person wants the cafe to know."""
+class SummaryNote:
+    """A user's note to the cafe."""
 
     tgid: int
-    person: str
+    user_name: str
     notes: str
 
 
 @dataclass(frozen=True)
-class Summary:
-    """The orders of a cafe and date, without those that were cancelled, added up. The most ordered comes first."""
+class OrderSummary:
+    """The orders of a cafe and date that are not cancelled, added up. The most ordered items come first."""
 
     cafe: Cafe
     date: dt.date
     orders_count: int
     total_price: Decimal
-    combos: Sequence[Line]
-    dishes: Sequence[Dishes]
-    extras: Sequence[Line]
-    notes: Sequence[Note]
+    combos: Sequence[SummaryLine]
+    dishes: Sequence[SummaryCategory]
+    extras: Sequence[SummaryLine]
+    notes: Sequence[SummaryNote]
+
+    @property
+    def cafe_id(self) -> int:
+        return self.cafe.id
+
+    @property
+    def cafe_name(self) -> str:
+        return self.cafe.name
 
 
 @allow(Role.MANAGER)
-async def order_summary(ctx: Context, cafe_id: int, date: dt.date) -> Summary:
-    """What a cafe is to cook on a date: combos, dishes by category, extras, and what people have noted.
+async def get_order_summary(ctx: Context, cafe_id: int, date: Date) -> OrderSummary:
+    """The orders of a cafe for a date, added up: combos, dishes by category, extras, and the users' notes.
 
     Raises BadInput, NotFound.
     """
-    checked_date("date", date)
     async with ctx.clients.db() as session:
-        return await summarize(session, await cafes.found(session, cafe_id), date)
+        return await _summarize(session, await get_row(session, Cafe, cafe_id), date)
 
 
-async def orders_of_day(session: AsyncSession, cafe_id: int, date: dt.date) -> Sequence[Order]:
-    """Read what was ordered for a day and not cancelled, by person, with people and items: two statements."""
-    query = (
-        select(Order)
-        .join(User)
-        .options(joinedload(Order.user), selectinload(Order.items))  # type: ignore[arg-type]
-        .where(Order.cafe_id == cafe_id, Order.date == date, Order.status != OrderStatus.CANCELLED)
-        .order_by(col(User.name), col(Order.id))
-    )
-    return (await session.scalars(query)).all()
-
-
-async def summarize(session: AsyncSession, cafe: Cafe, date: dt.date) -> Summary:
-    """Add a day's orders up, in four statements, however many there are. Names are those of the menu now."""
+async def _summarize(session: AsyncSession, cafe: Cafe, date: dt.date) -> OrderSummary:
+    """Add up the orders in four statements, for any number of orders. Names are those of the present menu."""
     of_the_day = sa.and_(
         col(Order.cafe_id) == cafe.id, col(Order.date) == date, col(Order.status) != OrderStatus.CANCELLED
     )
@@ -94,7 +88,7 @@ async def summarize(session: AsyncSession, cafe: Cafe, date: dt.date) -> Summary
         .where(of_the_day)
         .group_by(col(Combo.id))
     )
-    # An item whose category was changed counts as what it was ordered as.
+    # An item counts for the category that it was ordered as.
     items = (
         sa.select(
             col(OrderItem.category),
@@ -117,22 +111,24 @@ async def summarize(session: AsyncSession, cafe: Cafe, date: dt.date) -> Summary
     orders_count, total_price = (await session.execute(totals)).one()
     ordered = (await session.execute(items)).all()
 
-    def lines(category: MenuCategory) -> list[Line]:
-        return _sorted(
-            Line(id_, name, n, amount or Decimal(0)) for of, id_, name, n, amount in ordered if of is category
+    def lines(wanted: MenuCategory) -> list[SummaryLine]:
+        return _sort(
+            SummaryLine(id_, name, quantity, amount or Decimal(0))
+            for category, id_, name, quantity, amount in ordered
+            if category is wanted
         )
 
-    return Summary(
+    return OrderSummary(
         cafe=cafe,
         date=date,
         orders_count=orders_count,
         total_price=total_price or Decimal(0),
-        combos=_sorted(Line(*line) for line in (await session.execute(combos))),
-        dishes=[Dishes(category, dishes) for category in DISH_CATEGORIES if (dishes := lines(category))],
+        combos=_sort(SummaryLine(*line) for line in (await session.execute(combos))),
+        dishes=[SummaryCategory(category, dishes) for category in DISH_CATEGORIES if (dishes := lines(category))],
         extras=lines(MenuCategory.EXTRA),
-        notes=[Note(*note) for note in (await session.execute(notes))],
+        notes=[SummaryNote(*note) for note in (await session.execute(notes))],
     )
 
 
-def _sorted(lines: Iterable[Line]) -> list[Line]:
+def _sort(lines: Iterable[SummaryLine]) -> list[SummaryLine]:
     return sorted(lines, key=lambda line: (-line.quantity, line.name, line.id))

@@ -1,4 +1,4 @@
-"""`openapi.json`, from the table of routes and the schema's types: nothing in it is written twice.
+"""`openapi.json`, from the stored operations and the schema's types.
 
 https://spec.openapis.org/oas/v3.1.0
 """
@@ -24,13 +24,13 @@ from graphql import (
 )
 from strawberry.utils.str_converters import to_snake_case
 
-from app.auth import PUBLIC
+from app.auth.access import PUBLIC
 from app.models.users import TELEGRAM_ID_MAX
 from app.rest.problem import CODES, PROBLEM_JSON
-from app.rest.routes import CSV, PREFIX, ROUTES, Route
+from app.rest.routes import CSV, PREFIX
 from app.rest.stored import StoredOperation, Variable, load
-from app.schema import Schema
-from app.schema.operations import WHO, operation_of
+from app.schema.operations import audience, operation_of
+from app.schema.schema import Schema
 
 SCALARS: Mapping[str, dict[str, Any]] = {
     "ID": {"type": "string"},
@@ -53,7 +53,7 @@ SCALARS: Mapping[str, dict[str, Any]] = {
 
 PROBLEM: Mapping[str, Any] = {
     "type": "object",
-    "description": "What went wrong (RFC 9457). Programs look at `code`.",
+    "description": "An error (RFC 9457). Programs use `code`.",
     "required": ["type", "title", "status", "detail", "code"],
     "properties": {
         "type": {"type": "string", "format": "uri"},
@@ -63,33 +63,33 @@ PROBLEM: Mapping[str, Any] = {
         "code": {"type": "string", "enum": sorted(CODES)},
         "errors": {
             "type": "array",
-            "description": "For BAD_INPUT: what is wrong with which field.",
+            "description": "For BAD_INPUT: every wrong field.",
             "items": {
                 "type": "object",
                 "required": ["field", "detail"],
                 "properties": {"field": {"type": "string"}, "detail": {"type": "string"}},
             },
         },
-        "details": {"type": "object", "description": "What else a program may want to know."},
+        "details": {"type": "object", "description": "More facts for programs."},
         "request_id": {"type": "string"},
     },
 }
 
 
 def create_openapi(schema: Schema, version: str) -> dict[str, Any]:
-    """Describe every route of the table."""
+    """Describe every route."""
     core = schema._schema  # noqa: SLF001 Strawberry gives no other way to graphql-core's schema
     operations = load(core)
     paths: dict[str, dict[str, Any]] = {}
-    for route in ROUTES:
-        paths.setdefault(PREFIX + route.path, {})[route.method.lower()] = _operation(route, operations[route.operation])
+    for operation in operations.values():
+        route = operation.route
+        paths.setdefault(PREFIX + route.path, {})[route.method.lower()] = _operation(operation)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Lunchbot",
             "version": version,
-            "description": "Every operation is the GraphQL operation of the same purpose: same rights, same rules, "
-            "same error codes.",
+            "description": "Every operation is also a GraphQL operation, with the same access, rules and error codes.",
         },
         "paths": paths,
         "components": {
@@ -99,30 +99,31 @@ def create_openapi(schema: Schema, version: str) -> dict[str, Any]:
     }
 
 
-def _operation(route: Route, operation: StoredOperation) -> dict[str, Any]:
-    function = operation_of(operation.purpose)
+def _operation(operation: StoredOperation) -> dict[str, Any]:
+    route = operation.route
+    function = operation_of(operation.target_field)
     summary = (function.__doc__ or "").partition("\n")[0]
     in_path = [name for name in operation.variables if f"{{{name}}}" in route.path]
     others = [variable for name, variable in operation.variables.items() if name not in in_path]
     has_body = route.method in {"POST", "PUT", "PATCH"} and bool(others)
     described: dict[str, Any] = {
         "operationId": operation.name[0].lower() + operation.name[1:],
-        "tags": [route.tag],
+        "tags": [route.subject],
         "summary": summary,
-        "description": f"For {WHO[function.allowed]}.",
+        "description": f"For {audience(function.access)}.",
         "parameters": [_parameter(operation.variables[name], "path") for name in in_path]
         + ([] if has_body else [_parameter(variable, "query") for variable in others]),
         "responses": {
-            str(route.status): _success(route, operation),
+            str(route.status): _success(operation),
             "default": {
-                "description": "Anything else.",
+                "description": "An error.",
                 "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},
             },
         },
     }
     if has_body:
         described["requestBody"] = _body(others)
-    if function.allowed is not PUBLIC:
+    if function.access is not PUBLIC:
         described["security"] = [{"bearer": []}]
     return {name: value for name, value in described.items() if value not in ("", [])}
 
@@ -155,20 +156,20 @@ def _input(variable: Variable) -> dict[str, Any]:
     return schema
 
 
-def _success(route: Route, operation: StoredOperation) -> dict[str, Any]:
-    if route.status == HTTPStatus.NO_CONTENT:
-        return {"description": "Done."}
+def _success(operation: StoredOperation) -> dict[str, Any]:
+    if operation.route.status == HTTPStatus.NO_CONTENT:
+        return {"description": "Success."}
     schema = _output(operation, operation.result.node.selection_set, operation.result.field.type)
     if operation.is_subscription:
         return {
-            "description": "Server-Sent Events. Each event's data is this object as JSON; an event `error` carries a "
-            "problem, and is the last.",
+            "description": "Server-Sent Events. The data of each event is this object as JSON. An event `error` has a "
+            "problem document, and is the last one.",
             "content": {"text/event-stream": {"schema": schema}},
         }
     content = {"application/json": {"schema": schema}}
-    if route.as_csv is not None:
+    if operation.route.csv:
         content[CSV] = {"schema": {"type": "string"}}
-    return {"description": "Done.", "content": content}
+    return {"description": "Success.", "content": content}
 
 
 def _output(
@@ -210,7 +211,7 @@ def _input_field(field: GraphQLInputField) -> dict[str, Any]:
 
 
 def _default(schema: Mapping[str, Any], value: Any) -> Any:
-    """Give the value of an enumeration REST's case."""
+    """Write the value of an enumeration in REST's case."""
     return value.lower() if "enum" in schema else value
 
 

@@ -1,4 +1,4 @@
-"""Failures as REST tells them: problem documents (RFC 9457)."""
+"""Errors in REST: problem documents (RFC 9457)."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,69 +10,63 @@ import structlog
 from starlette.responses import Response
 from strawberry.utils.str_converters import to_snake_case
 
-from app.errors import Internal, LunchbotError
+from app.errors import BadInput, Internal, LunchbotError
 
 PROBLEM_JSON = "application/problem+json"
 
 GRAPHQL_PLACE = re.compile(r"^\[\d+\][\w.\[\]]*(?=:)|(?<=needs )\w+$")
-"""Such as `[0].deadlineTime`, at the beginning of what is wrong."""
+"""Such as `[0].deadlineTime`, at the beginning of a detail."""
 
 
-def problem_of(
+def problem_of_graphql(
     errors: Sequence[Mapping[str, Any]], names: Mapping[str, str], choices: Mapping[str, Sequence[str]]
 ) -> Response:
     """Answer with GraphQL's `errors`.
 
     Args:
-        errors: At least one error, as the schema presents it.
-        names: What REST calls an argument.
-        choices: What may be said for a parameter that is an enumeration.
+        errors: At least one error, as the schema formats it.
+        names: REST's name of each argument.
+        choices: The possible values of a parameter that is an enumeration.
     """
     first = errors[0]
     code = first["extensions"]["code"]
     kind = _KINDS.get(code, Internal)
     details = {to_snake_case(name): value for name, value in first["extensions"].get("details", {}).items()}
     fields: list[dict[str, str]] = [
-        {"field": name, "detail": _problem_in(error["message"], choices.get(name))}
+        {"field": name, "detail": _rest_detail(problem["detail"], choices.get(name))}
         for error in errors
-        if "field" in error["extensions"].get("details", {})
-        for name in [_field(error, names)]
+        for problem in error["extensions"].get("details", {}).get("errors", ())
+        for name in [names.get(problem["field"], problem["field"])]
     ]
-    details.pop("field", None)
-    detail = "{field}: {detail}".format(**fields[0]) if fields else first["message"]
-    return _problem(kind, detail, details, fields)
+    return _problem(kind, _summary(fields) or first["message"], details, fields)
 
 
-def problem(error: LunchbotError, headers: Mapping[str, str] | None = None) -> Response:
+def problem_response(error: LunchbotError, headers: Mapping[str, str] | None = None) -> Response:
     """Answer with `error`."""
-    details = dict(error.details)
-    field = details.pop("field", None)
-    fields: list[dict[str, str]] = (
-        [] if field is None else [{"field": str(field), "detail": getattr(error, "problem", error.message)}]
-    )
-    return _problem(type(error), error.message, details, fields, headers)
+    fields = [problem._asdict() for problem in error.problems] if isinstance(error, BadInput) else []
+    return _problem(type(error), error.message, dict(error.details), fields, headers)
 
 
-def _problem_in(message: str, choices: Sequence[str] | None) -> str:
-    """Take the field's name away, and give the place within it, what it needs or may be, REST's spelling."""
-    if choices is not None and "does not exist in" in message:
+def _summary(fields: Sequence[Mapping[str, str]]) -> str:
+    return "; ".join("{field}: {detail}".format(**field) for field in fields)
+
+
+def _rest_detail(detail: str, choices: Sequence[str] | None) -> str:
+    """Write a detail with REST's names: the place in a list or object, a missing field, the possible values."""
+    if choices is not None and "does not exist in" in detail:
         return f"must be one of: {', '.join(choices)}"
-    problem = message.partition(": ")[2] or message
-    return GRAPHQL_PLACE.sub(lambda found: to_snake_case(found[0]), problem)
-
-
-def _field(error: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    name: str = error["extensions"]["details"]["field"]
-    return names.get(name, name)
+    return GRAPHQL_PLACE.sub(lambda place: to_snake_case(place[0]), detail)
 
 
 def _problem(
     kind: type[LunchbotError],
     detail: str,
-    details: Mapping[str, Any],
+    details: dict[str, Any],
     fields: Sequence[Mapping[str, str]],
     headers: Mapping[str, str] | None = None,
 ) -> Response:
+    for name in ("field", "errors"):  # in `errors` of the document
+        details.pop(name, None)
     sent = dict(headers or {})
     if (retry_after := details.get("retry_after")) is not None:
         sent["Retry-After"] = str(retry_after)

@@ -1,12 +1,13 @@
-"""The stored operations: parsed, validated and understood once, at start-up."""
+"""The stored operations with their routes: parsed and validated once, at start-up."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from graphql import (
+    DirectiveDefinitionNode,
     DocumentNode,
     FieldNode,
     FragmentDefinitionNode,
@@ -22,24 +23,49 @@ from graphql import (
     SelectionSetNode,
     VariableDefinitionNode,
     VariableNode,
+    extend_schema,
     get_named_type,
     parse,
     print_ast,
     type_from_ast,
     validate,
+    value_from_ast_untyped,
 )
 
-FILE = Path(__file__).parent / "operations.graphql"
+OPERATIONS = Path(__file__).parent / "operations"
+
+ROUTE = parse("""
+  "The REST route of a stored operation."
+  directive @route(
+    method: RestMethod!, path: String!, status: Int! = 200, "Whether the result can be CSV." csv: Boolean! = false
+  ) on QUERY | MUTATION | SUBSCRIPTION
+  enum RestMethod { GET POST PUT PATCH DELETE }
+""")
 
 RESULT = "result"
-"""The alias of what REST answers with: of each stored operation's one root field, or of a field on the way down."""
+"""The alias of the field that REST answers with: the root field, or a field below it."""
 
 type Fragments = Mapping[str, FragmentDefinitionNode]
 
 
 @dataclass(frozen=True)
+class Route:
+    """A REST route. Its path's parameters, query and body are the variables of the stored operation.
+
+    Args:
+        subject: The name of the file, which is the tag in OpenAPI.
+    """
+
+    method: str
+    path: str
+    status: int
+    subject: str
+    csv: bool
+
+
+@dataclass(frozen=True)
 class Variable:
-    """A variable of a stored operation, which is a parameter of its REST route."""
+    """A variable of a stored operation, which is a parameter of its route."""
 
     name: str
     type: GraphQLInputType
@@ -48,22 +74,23 @@ class Variable:
 
 @dataclass(frozen=True)
 class Step:
-    """A field on the way from the root to the result: as it is selected, and as the schema knows it."""
+    """A field on the path from the root to the result: its selection, and its definition in the schema."""
 
     node: FieldNode
     field: GraphQLField
 
     @property
     def name(self) -> str:
-        """What the field is called in the data."""
+        """The name of the field in the data."""
         return self.node.alias.value if self.node.alias else self.node.name.value
 
 
 @dataclass(frozen=True)
 class StoredOperation:
-    """One operation of `operations.graphql`, with the fragments that it uses."""
+    """One operation with its route, and all fragments."""
 
     node: OperationDefinitionNode
+    route: Route
     fragments: Fragments
     schema: GraphQLSchema
 
@@ -73,9 +100,10 @@ class StoredOperation:
 
     @cached_property
     def text(self) -> str:
-        """The document to execute."""
+        """The document to execute, without the route."""
         used = dict(self._used(self.node.selection_set))
-        return "\n\n".join(print_ast(node) for node in (self.node, *used.values()))
+        operation = replace(self.node, directives=())
+        return "\n\n".join(print_ast(node) for node in (operation, *used.values()))
 
     @property
     def is_subscription(self) -> bool:
@@ -83,7 +111,7 @@ class StoredOperation:
 
     @cached_property
     def path(self) -> tuple[Step, ...]:
-        """The fields from the root to the result: one, or more where the result is a part of another object."""
+        """The fields from the root to the result: more than one if the result is a part of another object."""
         parent = self.schema.get_root_type(self.node.operation)
         selections: SelectionSetNode | None = self.node.selection_set
         steps: list[Step] = []
@@ -113,12 +141,12 @@ class StoredOperation:
         return self.root.node.name.value
 
     @property
-    def purpose(self) -> GraphQLField:
-        """The field whose function says what this operation does: what it changes, or what it reads in the end."""
+    def target_field(self) -> GraphQLField:
+        """The field whose operation this is: the change, or the last field that is read."""
         return self.root.field if self.node.operation is OperationType.MUTATION else self.result.field
 
     def result_of(self, data: Any) -> Any:
-        """Take the result out of what the schema answered, with its enumerations in REST's case."""
+        """Take the result out of the schema's answer, with enumerations in REST's case."""
         for step in self.path:
             data = data[step.name]
         return self._lower_enums(data)
@@ -134,7 +162,7 @@ class StoredOperation:
 
     @cached_property
     def choices(self) -> Mapping[str, Sequence[str]]:
-        """What may be said for those variables that are enumerations, in REST's case."""
+        """The possible values of variables that are enumerations, in REST's case."""
         return {
             name: [value.lower() for value in kind.values]
             for name, variable in self.variables.items()
@@ -143,7 +171,7 @@ class StoredOperation:
 
     @cached_property
     def variable_of_argument(self) -> Mapping[str, str]:
-        """Which variable feeds which argument: what GraphQL calls `first`, REST calls `limit`."""
+        """The variable of each argument: GraphQL's `first` is REST's `limit`."""
         return {
             argument.name.value: argument.value.name.value
             for step in self.path
@@ -152,13 +180,13 @@ class StoredOperation:
         }
 
     @cached_property
-    def _lower_enums(self) -> "Lowering":
+    def _lower_enums(self) -> "EnumLowercaser":
         return self._lowering(self.result.node.selection_set, self.result.field.type)
 
     def fields_of(
         self, selections: SelectionSetNode, type_: GraphQLOutputType
     ) -> Iterator[tuple[str, FieldNode, GraphQLField]]:
-        """Walk what is selected of an object: the name it is given, the selection, and the schema's field."""
+        """Iterate over the selected fields of an object: the name in the result, the selection, the definition."""
         parent = get_named_type(type_)
         assert isinstance(parent, GraphQLObjectType)
         for selection in selections.selections:
@@ -169,14 +197,14 @@ class StoredOperation:
                 name = selection.alias.value if selection.alias else selection.name.value
                 yield name, selection, parent.fields[selection.name.value]
 
-    def _lowering(self, selections: SelectionSetNode | None, type_: GraphQLOutputType) -> "Lowering":
+    def _lowering(self, selections: SelectionSetNode | None, type_: GraphQLOutputType) -> "EnumLowercaser":
         if selections is None:
-            return Lowering(is_enum=isinstance(get_named_type(type_), GraphQLEnumType))
+            return EnumLowercaser(is_enum=isinstance(get_named_type(type_), GraphQLEnumType))
         below = {
             name: self._lowering(node.selection_set, field.type)
             for name, node, field in self.fields_of(selections, type_)
         }
-        return Lowering(
+        return EnumLowercaser(
             below={name: lowering for name, lowering in below.items() if lowering.is_enum or lowering.below}
         )
 
@@ -191,11 +219,11 @@ class StoredOperation:
 
 
 @dataclass(frozen=True)
-class Lowering:
-    """Where in a result enumerations stand."""
+class EnumLowercaser:
+    """Converts the enumerations in a result to lower case."""
 
     is_enum: bool = False
-    below: Mapping[str, "Lowering"] | None = None
+    below: Mapping[str, "EnumLowercaser"] | None = None
 
     def __call__(self, value: Any) -> Any:
         if isinstance(value, list):
@@ -209,17 +237,35 @@ class Lowering:
 
 @cache
 def load(schema: GraphQLSchema) -> Mapping[str, StoredOperation]:
-    """Read `operations.graphql`.
+    """Read the stored operations by name.
 
-    Raises ValueError if it does not fit the schema: then the program is wrong and must not start.
+    Raises ValueError if they do not fit the schema: then the program is wrong and must not start.
     """
-    document: DocumentNode = parse(FILE.read_text(encoding="utf-8"))
-    if errors := validate(schema, document):
+    documents = {file.stem: parse(file.read_text(encoding="utf-8")) for file in sorted(OPERATIONS.glob("*.graphql"))}
+    definitions = [(subject, node) for subject, document in documents.items() for node in document.definitions]
+    whole = DocumentNode(definitions=tuple(node for _, node in definitions))
+    if errors := validate(extend_schema(schema, ROUTE), whole):
         raise ValueError("\n".join(str(error) for error in errors))
-    fragments = {node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)}
+    fragments = {node.name.value: node for _, node in definitions if isinstance(node, FragmentDefinitionNode)}
     operations = [
-        StoredOperation(node, fragments, schema)
-        for node in document.definitions
+        StoredOperation(node, _route(node, subject), fragments, schema)
+        for subject, node in definitions
         if isinstance(node, OperationDefinitionNode)
     ]
     return {operation.name: operation for operation in operations}
+
+
+def _route(node: OperationDefinitionNode, subject: str) -> Route:
+    directive = ROUTE.definitions[0]
+    assert isinstance(directive, DirectiveDefinitionNode)
+    for used in node.directives or ():
+        if used.name.value == directive.name.value:
+            arguments = {argument.name.value: argument.value for argument in used.arguments or ()}
+            defaults = {argument.name.value: argument.default_value for argument in directive.arguments or ()}
+            values = {
+                name: value_from_ast_untyped(value)
+                for name, value in (defaults | arguments).items()
+                if value is not None
+            }
+            return Route(**values, subject=subject)
+    raise ValueError(f"the operation {node.name.value if node.name else ''} has no route")

@@ -1,4 +1,4 @@
-"""A day's summary as a table, for spreadsheets."""
+"""The summary of a day as a table for spreadsheets."""
 
 import codecs
 import csv
@@ -11,8 +11,9 @@ from typing import Any
 HEADER = ("section", "category", "name", "quantity", "amount", "notes")
 
 FORMULA = re.compile(r"""(^|[;；,，"\t\r\n])([\s;；,，"]*)(?=[=+\-@|%＝＋－＠])""")
-"""Where a spreadsheet could find the beginning of a formula: at the start of a cell, and behind whatever it may take for
-the end of one, which depends on where it runs (https://owasp.org/www-community/attacks/CSV_Injection)."""
+"""Where a spreadsheet may find the beginning of a formula: at the start of a cell, and after each character that it may take
+for the end of a cell, depending on its locale (https://owasp.org/www-community/attacks/CSV_Injection). The library
+defusedcsv looks only at the start of a cell."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,9 @@ class Csv:
 
 
 def summary_csv(summary: Any) -> Csv:
-    """Write a summary, as REST has it, as CSV (RFC 4180) in UTF-8.
+    """Write a summary, in REST's shape, as CSV (RFC 4180) in UTF-8.
 
-    It begins with a byte order mark: without it Excel takes the text for Windows-1252.
+    Without the byte order mark Excel would read the text as Windows-1252.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text)
@@ -38,17 +39,17 @@ def summary_csv(summary: Any) -> Csv:
 
 def _rows(summary: Any) -> Iterator[tuple[object, ...]]:
     for combo in summary["combos"]:
-        yield "combo", "", _plain(combo["name"]), combo["quantity"], combo["amount"], ""
-    for of in summary["dishes"]:
-        for dish in of["dishes"]:
-            yield "dish", of["category"], _plain(dish["name"]), dish["quantity"], "", ""
+        yield "combo", "", _escape(combo["name"]), combo["quantity"], combo["amount"], ""
+    for category in summary["dishes"]:
+        for dish in category["dishes"]:
+            yield "dish", category["category"], _escape(dish["name"]), dish["quantity"], "", ""
     for extra in summary["extras"]:
-        yield "extra", "extra", _plain(extra["name"]), extra["quantity"], extra["amount"], ""
+        yield "extra", "extra", _escape(extra["name"]), extra["quantity"], extra["amount"], ""
     for note in summary["notes"]:
-        yield "note", "", _plain(note["user_name"]), "", "", _plain(note["notes"])
+        yield "note", "", _escape(note["user_name"]), "", "", _escape(note["notes"])
     yield "total", "", "orders", summary["orders_count"], summary["total_price"], ""
 
 
-def _plain(text: str) -> str:
-    """Put an apostrophe before what a spreadsheet would take for a formula: names and notes come from people."""
+def _escape(text: str) -> str:
+    """Put an apostrophe before a possible formula: users write the names and notes."""
     return FORMULA.sub(r"\1\2'", text)

@@ -1,4 +1,4 @@
-"""How failures look in GraphQL: `extensions.code`, and `extensions.details` where there is something to say."""
+"""Errors in GraphQL: `extensions.code`, and `extensions.details` with facts for programs."""
 
 import re
 from collections.abc import AsyncGenerator, Sequence
@@ -15,7 +15,7 @@ from app.log import get_log
 
 log = get_log(__name__)
 
-IN_OTHER_WORDS = (
+REWORDED = (
     (re.compile(r"Expected value of type '[^']+', but encountered error '(.*)'; found: .*", re.DOTALL), r"\1"),
     (re.compile(r"Expected value of non-null type '[^']+' not to be None\."), "must not be null"),
     (re.compile(r"Expected a value of non-null type '[^']+' to be provided\."), "is missing"),
@@ -23,42 +23,43 @@ IN_OTHER_WORDS = (
     (re.compile(r"Value cannot represent a Date: .*", re.DOTALL), "must be a date such as 2026-01-31"),
     (re.compile(r"Value cannot represent a Time: .*", re.DOTALL), "must be a time such as 10:30"),
 )
-"""graphql-core's sentences, and ours."""
+"""graphql-core's sentences, and ours for readers who do not write GraphQL."""
+
+PLACE = re.compile(r"^[\w.\[\]]*\][\w.\[\]]*(?=: )")
+"""Such as `[0].deadline_time`."""
 
 INVALID_VALUE = re.compile(r" has invalid value(?: at ([^:]+))?: (.*)", re.DOTALL)
-"""What graphql-core says of a variable, with the place in it if it is a list or an object."""
+"""graphql-core's sentence about a variable, with the place inside a list or an object."""
 
 
-def presented[Result](result: Result) -> Result:
-    """Give each error of `result` its code, and mask what is not for clients."""
+def format_errors[Result](result: Result) -> Result:
+    """Give each error of `result` its code, and mask internal errors."""
     errors: Sequence[GraphQLError] | None = getattr(result, "errors", None)
     if errors:
-        result.errors = [present(error) for error in errors]  # type: ignore[attr-defined]
+        result.errors = [format_error(error) for error in errors]  # type: ignore[attr-defined]
     return result
 
 
-async def presented_each(results: AsyncGenerator[Any]) -> AsyncGenerator[Any]:
-    """Do so for each result of a stream, and end it with an error if it breaks."""
+async def format_stream_errors(results: AsyncGenerator[Any]) -> AsyncGenerator[Any]:
+    """Do the same for each result of a stream. A stream that fails ends with an error."""
     async with aclosing(results):
         try:
             async for result in results:
-                yield presented(result)
+                yield format_errors(result)
         except Exception as error:  # noqa: BLE001 masked and logged like any other
-            yield presented(PreExecutionError(data=None, errors=[GraphQLError(str(error), original_error=error)]))
+            yield format_errors(PreExecutionError(data=None, errors=[GraphQLError(str(error), original_error=error)]))
 
 
-def present(error: GraphQLError) -> GraphQLError:
+def format_error(error: GraphQLError) -> GraphQLError:
     """Return `error` as clients see it."""
     if "code" in (error.extensions or {}):
         return error
-    failure = _failure(error)
+    failure = _to_domain_error(error)
     if isinstance(failure, Internal | ServiceUnavailable):
         log.error("graphql.failed", path=error.path, code=failure.code, exc_info=error.original_error or error)
-    extensions: dict[str, Any] = {"code": failure.code}
-    if failure.details:
-        extensions["details"] = {to_camel_case(name): _shown(name, value) for name, value in failure.details.items()}
+    message, extensions = describe(failure)
     return GraphQLError(
-        f"{to_camel_case(failure.field)}: {failure.problem}" if isinstance(failure, BadInput) else failure.message,
+        message,
         nodes=error.nodes,
         source=error.source,
         positions=error.positions,
@@ -67,15 +68,28 @@ def present(error: GraphQLError) -> GraphQLError:
     )
 
 
-def _failure(error: GraphQLError) -> LunchbotError:
-    """Find out what `error` is. What has no path happened before any field was resolved."""
+def describe(failure: LunchbotError) -> tuple[str, dict[str, Any]]:
+    """Return the message and the extensions of an error, with GraphQL's names."""
+    extensions: dict[str, Any] = {"code": failure.code}
+    message, details = failure.message, {to_camel_case(name): value for name, value in failure.details.items()}
+    if isinstance(failure, BadInput):
+        problems = [{"field": to_camel_case(field), "detail": _camel_place(text)} for field, text in failure.problems]
+        message = "; ".join("{field}: {detail}".format(**problem) for problem in problems)
+        details |= {"field": problems[0]["field"], "errors": problems}
+    if details:
+        extensions["details"] = details
+    return message, extensions
+
+
+def _to_domain_error(error: GraphQLError) -> LunchbotError:
+    """Translate `error`. An error without a path happened before any field was resolved."""
     match error.original_error:
         case None | GraphQLError():
             if invalid := INVALID_VALUE.search(error.message):
                 place, problem = invalid.groups()
-                return BadInput(_name(error), ": ".join(filter(None, (place, plain(problem)))))
+                return BadInput(_name(error), ": ".join(filter(None, (place, humanize(problem)))))
             if error.message.startswith("Value cannot represent a "):
-                return BadInput(_name(error), plain(error.message))
+                return BadInput(_name(error), humanize(error.message))
             if error.path is None:
                 return GraphQLInvalid(error.message)
             argument = error.nodes and isinstance(error.nodes[0], ArgumentNode | ValueNode)
@@ -85,15 +99,15 @@ def _failure(error: GraphQLError) -> LunchbotError:
         case CannotGetOperationTypeError() | InvalidOperationTypeError():
             return GraphQLInvalid(error.message)
         case RecursionError() if error.path is None:
-            return GraphQLInvalid("The document is nested too deep.")
+            return GraphQLInvalid("The document is nested too deeply.")
         case raised:
             return as_lunchbot_error(raised)
 
 
-def plain(problem: str) -> str:
-    """Say what graphql-core says in words for those who do not write GraphQL."""
-    for said, meant in IN_OTHER_WORDS:
-        problem = said.sub(meant, problem)
+def humanize(problem: str) -> str:
+    """Reword graphql-core's sentence for readers who do not write GraphQL."""
+    for pattern, sentence in REWORDED:
+        problem = pattern.sub(sentence, problem)
     return problem
 
 
@@ -103,12 +117,13 @@ def _name(error: GraphQLError) -> str:
 
 
 def _argument(error: GraphQLError) -> str:
-    """Find the name of the argument in whose literal `error` lies: the last `name:` before it in the source."""
+    """Find the argument whose literal has the error: the last `name:` before it in the source."""
     if error.source is None or not error.positions:
         return "value"
     before = error.source.body[: min(error.positions)].rstrip().removesuffix(":").rstrip()
     return before[len(before.rstrip("_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")) :] or "value"
 
 
-def _shown(name: str, value: object) -> object:
-    return to_camel_case(value) if name == "field" and isinstance(value, str) else value
+def _camel_place(detail: str) -> str:
+    """Write the place inside a list or an object, at the beginning of a detail, as GraphQL does."""
+    return PLACE.sub(lambda place: to_camel_case(place[0]), detail)

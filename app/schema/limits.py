@@ -1,7 +1,7 @@
-"""How much one document may ask for: one validation rule, whose cost is in proportion to the document.
+"""The limits of one document: one validation rule, whose own cost is proportional to the document.
 
-What a fragment costs is worked out once, however often it is spread: the stock limiters walk it each time, and nested
-fragments make that exponential.
+The size of a fragment is computed once, even if it is spread many times. Strawberry's limiters walk it each time, which is
+exponential for nested fragments.
 """
 
 from dataclasses import dataclass
@@ -20,28 +20,28 @@ from graphql import (
     SelectionSetNode,
 )
 
-from app.resolvers.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from app.services.pagination import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 
 MAX_TOKENS = 2_000
-"""A document with more is not even parsed. GraphiQL's introspection has about 300."""
+"""A document with more is not parsed. GraphiQL's introspection has about 300."""
 
 MAX_DEPTH = 20
-"""GraphiQL's introspection goes 16 deep; our own deepest page 5."""
+"""GraphiQL's introspection is 16 deep; our own deepest page is 5 deep."""
 
 MAX_ALIASES = 50
 MAX_DIRECTIVES = 50
 
 MAX_COST = 10_000
-"""Fields that may come back: two full pages of everything that a list has."""
+"""The maximum number of fields in a result: two full pages with all fields of a list."""
 
 ROWS_OF_A_PAGE = {"edges", "nodes"}
 
 
 @dataclass(frozen=True)
 class Size:
-    """How large a selection is. `cost` counts fields, those of a list once for each row of a page.
+    """The size of a selection. `cost` counts fields, those of a list once for each row of a page.
 
-    `is_page` says whether the rows of a page are selected right here, or in a fragment that stands here.
+    `is_page` says whether the rows of a page are selected here, or in a fragment spread here.
     """
 
     depth: int = 0
@@ -50,7 +50,7 @@ class Size:
     cost: int = 0
     is_page: bool = False
 
-    def beside(self, other: "Size") -> "Size":
+    def plus(self, other: "Size") -> "Size":
         return Size(
             max(self.depth, other.depth),
             self.aliases + other.aliases,
@@ -61,7 +61,7 @@ class Size:
 
 
 class LimitsRule(ASTValidationRule):
-    """Refuses a document that goes too deep, or asks for too much."""
+    """Refuses a document that is nested too deeply, or selects too much."""
 
     def enter_document(self, node: DocumentNode, *_args: Any) -> None:
         fragments = {
@@ -102,7 +102,7 @@ class _Measure:
                     part = self.of(selection.selection_set)
                 case FragmentSpreadNode():
                     part = self._fragment(selection.name.value)
-            size = size.beside(part).beside(Size(directives=len(selection.directives or ())))
+            size = size.plus(part).plus(Size(directives=len(selection.directives or ())))
         return size
 
     def _field(self, field: FieldNode) -> Size:
@@ -117,14 +117,14 @@ class _Measure:
 
     def _fragment(self, name: str) -> Size:
         if name not in self._sizes:
-            self._sizes[name] = Size()  # what a cycle finds; another rule refuses cycles
+            self._sizes[name] = Size()  # for a cycle, which another rule refuses
             if (fragment := self._fragments.get(name)) is not None:
                 self._sizes[name] = self.of(fragment.selection_set)
         return self._sizes[name]
 
 
 def _rows(field: FieldNode, *, is_page: bool) -> int:
-    """Return how many rows a field may bring: `first` of a list, or the most that it could be where it is a variable."""
+    """Return how many rows a field may have: `first` of a list, or its maximum if it is a variable."""
     first = next((argument.value for argument in field.arguments or () if argument.name.value == "first"), None)
     if isinstance(first, IntValueNode) and len(first.value) <= len(str(MAX_PAGE_SIZE)):
         return min(max(int(first.value), 1), MAX_PAGE_SIZE)

@@ -1,54 +1,81 @@
-"""Fields that are operations: each hands over to one function of `app.resolvers`, which says what it does and who may do it."""
+"""Fields that are operations: each calls one function of `app.resolvers`, which says what it does and who may call it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
-from typing import Any
+import inspect
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial, wraps
+from typing import Any, get_args
 
 import strawberry
 from graphql import FieldNode, FragmentSpreadNode, GraphQLField, InlineFragmentNode, SelectionSetNode
 from strawberry.dataloader import DataLoader
 from strawberry.schema.schema_converter import GraphQLCoreConverter
 
-from app.auth import PUBLIC, SELF, Allowed, Operation
-from app.context import Context
+from app.auth.access import CHAT, PUBLIC, Access, Operation, Self
+from app.errors import FieldProblem
 from app.models import Role
+from app.schema.context import OperationContext
+from app.schema.scalars import Id
+from app.services.pagination import PageRequest
+from app.validation import Input, InvalidValue, parse_id
 
-type Info = strawberry.Info[Context, None]
+type Info = strawberry.Info[OperationContext, None]
+type Resolver = Callable[..., Awaitable[Any]]
 
-WHO: Mapping[Allowed, str] = {
-    PUBLIC: "anybody",
+AUDIENCES: Mapping[Access, str] = {
+    PUBLIC: "everyone",
+    CHAT: "the chat itself",
     Role.USER: "users",
     Role.MANAGER: "managers",
-    SELF: "managers, and users for themselves",
 }
 
 OPERATION = "operation"
-"""Under this key of a root field's metadata lies its function."""
+"""The key of a field's operation in its metadata."""
 
 
-def query(operation: Operation[..., Any]) -> Callable[[Callable[..., Any]], Any]:
-    """Make a field that reads."""
-    return lambda hand_over: strawberry.field(hand_over, **_described(operation))
+def query(operation: Operation[..., Any], type_: Any) -> Callable[[Resolver], Any]:
+    """Make a field that reads.
+
+    Args:
+        type_: The GraphQL type of the result. The result itself is a row or a dataclass with the same names.
+    """
+    return lambda resolver: strawberry.field(_with_ids(resolver), graphql_type=type_, **_described(operation))
 
 
-def mutation(operation: Operation[..., Any]) -> Callable[[Callable[..., Any]], Any]:
-    """Make a root field that changes something."""
-    return lambda hand_over: strawberry.mutation(hand_over, **_described(operation))
+def mutation(operation: Operation[..., Any], type_: Any) -> Callable[[Resolver], Any]:
+    """Make a root field that changes something. The arguments are those of `query`."""
+    return lambda resolver: strawberry.mutation(_with_ids(resolver), graphql_type=type_, **_described(operation))
 
 
-def subscription(operation: Operation[..., Any]) -> Callable[[Callable[..., Any]], Any]:
-    """Make a root field that tells what happens."""
-    return lambda hand_over: strawberry.subscription(hand_over, **_described(operation))
+def subscription(operation: Operation[..., Any], type_: Any) -> Callable[[Resolver], Any]:
+    """Make a root field that streams events. The arguments are those of `query`."""
+
+    def decorate(resolver: Resolver) -> Any:
+        with_ids = _with_ids(resolver)
+
+        @wraps(resolver)
+        async def subscribe(*args: Any, **kwargs: Any) -> Any:
+            stream = await with_ids(*args, **kwargs)
+            kwargs["info"].context.subscribed.set()
+            return stream
+
+        return strawberry.subscription(subscribe, graphql_type=type_, **_described(operation))
+
+    return decorate
+
+
+def audience(access: Access) -> str:
+    """Say in words who may call an operation."""
+    return "managers, and users for themselves" if isinstance(access, Self) else AUDIENCES[access]
 
 
 def is_operation(field: GraphQLField) -> bool:
-    """Say whether a field hands over to a function."""
+    """Whether a field calls an operation."""
     definition = field.extensions.get(GraphQLCoreConverter.DEFINITION_BACKREF)
     return OPERATION in getattr(definition, "metadata", {})
 
 
 def operation_of(field: GraphQLField) -> Operation[..., Any]:
-    """Return the function that a field hands over to."""
+    """Return the operation that a field calls."""
     definition = field.extensions[GraphQLCoreConverter.DEFINITION_BACKREF]
     operation: Operation[..., Any] = definition.metadata[OPERATION]
     return operation
@@ -56,34 +83,67 @@ def operation_of(field: GraphQLField) -> Operation[..., Any]:
 
 def _described(operation: Operation[..., Any]) -> dict[str, Any]:
     summary = (operation.__doc__ or "").partition("\n")[0]
-    return {"description": f"{summary} For {WHO[operation.allowed]}.", "metadata": {OPERATION: operation}}
+    return {"description": f"{summary} For {audience(operation.access)}.", "metadata": {OPERATION: operation}}
+
+
+def _with_ids(resolver: Resolver) -> Resolver:
+    """Parse the arguments that are ids. The operation reports a wrong id after it has authorized the caller."""
+    parameters = inspect.signature(resolver).parameters
+    ids = tuple(name for name, parameter in parameters.items() if _is_id(parameter.annotation))
+    if not ids:
+        return resolver
+
+    @wraps(resolver)
+    async def resolve(*args: Any, **kwargs: Any) -> Any:
+        return await resolver(*args, **kwargs | {name: _parse(name, kwargs[name]) for name in ids if name in kwargs})
+
+    return resolve
+
+
+def _is_id(annotation: Any) -> bool:
+    return annotation is Id or any(_is_id(part) for part in get_args(annotation))
+
+
+def _parse(name: str, value: Any) -> Any:
+    """Parse an id, or a list of ids. Null and a missing value stay."""
+    if value is None or value is strawberry.UNSET:
+        return value
+    try:
+        return [parse_id(item) for item in value] if isinstance(value, list) else parse_id(value)
+    except ValueError as error:
+        return InvalidValue(FieldProblem(name, str(error)))
 
 
 async def load[Key, Value](info: Info, operation: Operation[[Sequence[Key]], list[Value]], key: Key) -> Value:
     """Read what belongs to `key` with an operation that takes many keys: once for all objects beside this one.
 
-    Nothing is kept: what a mutation has changed, the field behind it reads anew.
+    Nothing is cached, so a field behind a mutation sees its change.
     """
     loader = info.context.loaders.setdefault(operation, DataLoader(partial(operation, info.context), cache=False))
     value: Value = await loader.load(key)
     return value
 
 
-def given(**arguments: Any) -> dict[str, Any]:
-    """Return those arguments that the client has given, even if as null."""
-    return {name: value for name, value in arguments.items() if value is not strawberry.UNSET}
+def given[I: Input](kind: type[I], **arguments: object) -> I:
+    """Collect the arguments that the client has given, even as null. The operation validates them."""
+    return kind.collect(**{name: value for name, value in arguments.items() if value is not strawberry.UNSET})
+
+
+def page_request(info: Info, first: int, after: str | None, skip: int) -> PageRequest:
+    """Collect the arguments of a list. The operation validates them."""
+    return PageRequest.collect(first=first, after=after, skip=skip, with_total=selects(info, "totalCount"))
 
 
 def selects(info: Info, name: str) -> bool:
-    """Say whether the field that is being resolved is asked for `name`, directly or through fragments."""
+    """Whether the field that is being resolved selects `name`, directly or through fragments."""
     raw = info._raw_info  # noqa: SLF001 Strawberry's own `selected_fields` converts the whole tree first
     return any(
         name in _names(node.selection_set, raw.fragments) for node in raw.field_nodes if node.selection_set is not None
     )
 
 
-def selected(info: Info) -> set[str]:
-    """Return the names of all fields that are asked for below the one that is being resolved, at whatever depth."""
+def selected_names(info: Info) -> set[str]:
+    """Return the names of all fields selected below the field that is being resolved, at any depth."""
     raw = info._raw_info  # noqa: SLF001 as above
     names: set[str] = set()
     spread: set[str] = set()

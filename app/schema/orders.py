@@ -1,230 +1,137 @@
-"""The GraphQL types of ordering: orders, when one can order, and what a cafe is to cook."""
+"""Orders: types, queries and mutations."""
 
 import datetime as dt
 from decimal import Decimal
-from typing import Any, Self, cast
 
 import strawberry
+from strawberry import UNSET
 
 from app import models
-from app.models import MenuCategory, OrderItem, OrderStatus
-from app.resolvers import order_lines, summaries
-from app.resolvers.deadlines import Availability, Refusal
-from app.schema.operations import Info, given, selected
-from app.schema.scalars import TelegramId, to_id
-from app.schema.types import Cafe, User
+from app.models import ExtraInput, MenuCategory, OrderChanges, OrderInput, OrderStatus
+from app.resolvers import orders as resolvers
+from app.resolvers.orders import OrderFilter
+from app.schema.cafes import Cafe
+from app.schema.connections import Connection
+from app.schema.operations import Info, given, mutation, page_request, query, selected_names
+from app.schema.scalars import Id, TelegramId
+from app.schema.types import output
+from app.schema.users import User
+from app.services.pagination import DEFAULT_PAGE_SIZE, Page
 
-strawberry.enum(OrderStatus, description="Pending until the deadline is announced to the cafe.")
-strawberry.enum(Refusal, name="OrderRefusal", description="Why one cannot order.")
+# ruff: noqa: A002 `id` is the argument's name in the schema
+
+strawberry.enum(OrderStatus, description="Pending until the day is announced to the cafe.")
 
 PARTS = {"user": {"user", "userName"}, "cafe": {"cafe", "cafeName"}, "items": {"dishes", "extras"}}
-"""Which fields of an order need which part of it to be read."""
+"""The fields that need a part of an order, by part."""
 
 
-def parts_selected(info: Info) -> set[str]:
-    """Return the parts of orders that are needed for what is asked for."""
-    names = selected(info)
+def selected_parts(info: Info) -> set[str]:
+    """Return the parts of orders that the selected fields need."""
+    names = selected_names(info)
     return {part for part, fields in PARTS.items() if fields & names}
 
 
-@strawberry.input(description="So many of an extra.")
+@strawberry.input(description="A quantity of an extra.")
 class OrderExtraInput:
-    menu_item_id: strawberry.ID
+    menu_item_id: Id
     quantity: int = 1
 
 
-def order_fields(**arguments: Any) -> order_lines.OrderFields:
-    """Read what is given of an order; what is null is for the operation to refuse."""
-    fields = given(**arguments)
-    if fields.get("combo_id") is not None:
-        fields["combo_id"] = to_id("combo_id", fields["combo_id"])
-    if fields.get("dish_ids") is not None:
-        fields["dish_ids"] = [to_id("dish_ids", dish_id) for dish_id in fields["dish_ids"]]
-    if fields.get("extras") is not None:
-        fields["extras"] = [order_lines.Extra(to_id("extras", it.menu_item_id), it.quantity) for it in fields["extras"]]
-    return cast("order_lines.OrderFields", fields)
-
-
-@strawberry.type(description="The combo of an order, as it was when it was ordered.")
+@strawberry.type(description="The combo of an order, with its name and price at that time.")
 class OrderCombo:
-    id: strawberry.ID
+    id: Id
     name: str
     price: Decimal
 
 
-@strawberry.type(description="A dish of an order, as it was when it was ordered. It is paid with the combo.")
+@strawberry.type(description="A dish of an order, with its name at that time. It is paid with the combo.")
 class OrderDish:
-    menu_item_id: strawberry.ID
+    menu_item_id: Id
     name: str
     category: MenuCategory
 
-    @classmethod
-    def of(cls, item: OrderItem) -> Self:
-        return cls(menu_item_id=strawberry.ID(str(item.menu_item_id)), name=item.name, category=item.category)
 
-
-@strawberry.type(description="An extra of an order, as it was when it was ordered.")
+@strawberry.type(description="An extra of an order, with its name and price at that time.")
 class OrderExtra:
-    menu_item_id: strawberry.ID
+    menu_item_id: Id
     name: str
-    price: Decimal = strawberry.field(description="Of one.")
+    price: Decimal = strawberry.field(description="The price of one.")
     quantity: int
 
-    @classmethod
-    def of(cls, item: OrderItem) -> Self:
-        assert item.price is not None
-        return cls(
-            menu_item_id=strawberry.ID(str(item.menu_item_id)),
-            name=item.name,
-            price=item.price,
-            quantity=item.quantity,
-        )
 
-
-@strawberry.type(description="What a person eats on one day from one cafe.")
+@output(models.orders.OrderFields, description="A user's order for one day from one cafe.")
 class Order:
-    row: strawberry.Private[models.Order]
-    id: strawberry.ID
-    tgid: TelegramId = strawberry.field(description="Who eats it.")
-    cafe_id: strawberry.ID
-    date: dt.date = strawberry.field(description="Of the delivery.")
-    status: OrderStatus
-    combo: OrderCombo
-    notes: str
-    total_price: Decimal
-    created_at: dt.datetime
-    updated_at: dt.datetime
-
-    @classmethod
-    def of(cls, row: models.Order) -> Self:
-        return cls(
-            row=row,
-            id=strawberry.ID(str(row.id)),
-            tgid=TelegramId(row.user_tgid),
-            cafe_id=strawberry.ID(str(row.cafe_id)),
-            date=row.date,
-            status=row.status,
-            combo=OrderCombo(id=strawberry.ID(str(row.combo_id)), name=row.combo_name, price=row.combo_price),
-            notes=row.notes,
-            total_price=row.total_price,
-            created_at=row.created_at,
-            updated_at=row.updated_at,
-        )
-
-    @strawberry.field
-    def user(self) -> User:
-        return User.of(self.row.user)
-
-    @strawberry.field
-    def user_name(self) -> str:
-        return self.row.user.name
-
-    @strawberry.field
-    def cafe(self, info: Info) -> Cafe:
-        return Cafe.of(self.row.cafe, info.context)
-
-    @strawberry.field
-    def cafe_name(self) -> str:
-        return self.row.cafe.name
-
-    @strawberry.field
-    def dishes(self) -> list[OrderDish]:
-        return [OrderDish.of(item) for item in self.row.dishes]
-
-    @strawberry.field
-    def extras(self) -> list[OrderExtra]:
-        return [OrderExtra.of(item) for item in self.row.extras]
-
-
-@strawberry.type(description="Whether one can order from a cafe for a date.")
-class OrderAvailability:
-    cafe_id: strawberry.ID
-    date: dt.date
-    can_order: bool
-    closes_at: dt.datetime | None = strawberry.field(
-        description="When ordering closes, or has closed. Null if there is no delivery on that date."
-    )
-    seconds_left: int | None = strawberry.field(description="How long one can still order. Null if one cannot.")
-    refusal: Refusal | None = strawberry.field(description="Why one cannot order. Null if one can.")
-
-    @classmethod
-    def of(cls, availability: Availability) -> Self:
-        return cls(
-            cafe_id=strawberry.ID(str(availability.cafe_id)),
-            date=availability.date,
-            can_order=availability.can_order,
-            closes_at=availability.closes_at,
-            seconds_left=availability.seconds_left,
-            refusal=availability.refusal,
-        )
-
-
-@strawberry.type(description="How many of a dish.")
-class SummaryDish:
-    id: strawberry.ID
-    name: str
-    quantity: int
-
-    @classmethod
-    def of(cls, line: summaries.Line) -> Self:
-        return cls(id=strawberry.ID(str(line.id)), name=line.name, quantity=line.quantity)
-
-
-@strawberry.type(description="How many of a combo or an extra, and what they cost together.")
-class SummaryLine:
-    id: strawberry.ID
-    name: str
-    quantity: int
-    amount: Decimal
-
-    @classmethod
-    def of(cls, line: summaries.Line) -> Self:
-        return cls(id=strawberry.ID(str(line.id)), name=line.name, quantity=line.quantity, amount=line.amount)
-
-
-@strawberry.type(description="The dishes of one category.")
-class SummaryCategory:
-    category: MenuCategory
-    dishes: list[SummaryDish]
-
-
-@strawberry.type(description="What a person wants the cafe to know.")
-class SummaryNote:
-    tgid: TelegramId
+    id: Id
+    tgid: TelegramId = strawberry.field(description="The user.")
+    user: User
     user_name: str
-    notes: str
-
-
-@strawberry.type(description="The orders of a cafe and date, without the cancelled ones, added up.")
-class OrderSummary:
-    cafe_id: strawberry.ID
-    cafe_name: str
     cafe: Cafe
-    date: dt.date
-    orders_count: int
-    total_price: Decimal
-    combos: list[SummaryLine]
-    dishes: list[SummaryCategory]
-    extras: list[SummaryLine]
-    notes: list[SummaryNote]
+    cafe_name: str
+    combo: OrderCombo
+    dishes: list[OrderDish]
+    extras: list[OrderExtra]
 
-    @classmethod
-    def of(cls, summary: summaries.Summary, info: Info) -> Self:
-        return cls(
-            cafe_id=strawberry.ID(str(summary.cafe.id)),
-            cafe_name=summary.cafe.name,
-            cafe=Cafe.of(summary.cafe, info.context),
-            date=summary.date,
-            orders_count=summary.orders_count,
-            total_price=summary.total_price,
-            combos=[SummaryLine.of(line) for line in summary.combos],
-            dishes=[
-                SummaryCategory(category=of.category, dishes=[SummaryDish.of(line) for line in of.dishes])
-                for of in summary.dishes
-            ],
-            extras=[SummaryLine.of(line) for line in summary.extras],
-            notes=[
-                SummaryNote(tgid=TelegramId(note.tgid), user_name=note.person, notes=note.notes)
-                for note in summary.notes
-            ],
-        )
+
+def _extras(extras: list[OrderExtraInput] | None) -> object:
+    """Collect extras without validation; null and a missing value stay."""
+    return [ExtraInput.collect(**vars(extra)) for extra in extras] if extras else extras
+
+
+@strawberry.type
+class Query:
+    @query(resolvers.get_order, Order)
+    async def order(self, info: Info, id: Id) -> models.Order:
+        return await resolvers.get_order(info.context, id, selected_parts(info))
+
+    @query(resolvers.list_orders, Connection[Order])
+    async def orders(
+        self,
+        info: Info,
+        tgid: TelegramId | None = None,
+        cafe_id: Id | None = None,
+        from_date: dt.date | None = None,
+        to_date: dt.date | None = None,
+        status: OrderStatus | None = None,
+        first: int = DEFAULT_PAGE_SIZE,
+        after: str | None = None,
+        skip: int = 0,
+    ) -> Page[models.Order]:
+        page = page_request(info, first, after, skip)
+        wanted = given(OrderFilter, tgid=tgid, cafe_id=cafe_id, from_date=from_date, to_date=to_date, status=status)
+        return await resolvers.list_orders(info.context, page, wanted, selected_parts(info))
+
+
+@strawberry.type
+class Mutation:
+    @mutation(resolvers.place_order, Order)
+    async def place_order(
+        self,
+        info: Info,
+        cafe_id: Id,
+        date: dt.date,
+        combo_id: Id,
+        dish_ids: list[Id],
+        extras: list[OrderExtraInput] = [],  # noqa: B006 Strawberry needs the default value itself
+        notes: str = "",
+        tgid: TelegramId | None = None,
+    ) -> models.Order:
+        contents = given(OrderInput, combo_id=combo_id, dish_ids=dish_ids, extras=_extras(extras), notes=notes)
+        return await resolvers.place_order(info.context, cafe_id, date, contents, tgid)
+
+    @mutation(resolvers.update_order, Order)
+    async def update_order(
+        self,
+        info: Info,
+        id: Id,
+        combo_id: Id | None = UNSET,
+        dish_ids: list[Id] | None = UNSET,
+        extras: list[OrderExtraInput] | None = UNSET,
+        notes: str | None = UNSET,
+    ) -> models.Order:
+        changes = given(OrderChanges, combo_id=combo_id, dish_ids=dish_ids, extras=_extras(extras), notes=notes)
+        return await resolvers.update_order(info.context, id, changes)
+
+    @mutation(resolvers.cancel_order, Order)
+    async def cancel_order(self, info: Info, id: Id) -> models.Order:
+        return await resolvers.cancel_order(info.context, id)

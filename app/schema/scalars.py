@@ -1,29 +1,32 @@
-"""Scalars that GraphQL does not have, and identifiers as our tables know them."""
+"""Scalars that GraphQL does not have, and row ids."""
 
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 from typing import NewType
 
 import strawberry
+from graphql import GraphQLID
+from strawberry.types.scalar import ScalarDefinition
 
-from app.errors import BadInput
 from app.models.users import TELEGRAM_ID_MAX
-
-BIGINT_MAX = 2**63 - 1
-BIGINT_DIGITS = len(str(BIGINT_MAX))
 
 CENT = Decimal("0.01")
 DECIMAL_LIMIT = Decimal(10**8)
-"""Amounts that come in have at most 8 digits before the point, as NUMERIC(10, 2) keeps them."""
+"""Amounts in requests have at most 8 digits before the point, like NUMERIC(10, 2)."""
 
 AMOUNT = re.compile(r"-?[0-9]+(\.[0-9]+)?")
-"""Python would read other digits, spaces, underscores and exponents as well."""
+"""Python would accept other digits, spaces, underscores and exponents as well."""
+
+Id = NewType("Id", int)
+"""The id of a row: GraphQL's `ID`. Operations get it as a number (see `app.schema.operations`)."""
 
 TelegramId = NewType("TelegramId", int)
 
 
 def parse_telegram_id(value: object) -> int:
-    """Raises ValueError; GraphQL adds which variable or argument it was."""
+    """Raises ValueError. GraphQL adds the name of the variable or argument."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if type(value) is not int:
@@ -36,9 +39,9 @@ def parse_telegram_id(value: object) -> int:
 
 
 def parse_decimal(value: object) -> Decimal:
-    """Read an amount of money: text such as "4.50", or a number. Raises ValueError, as above."""
+    """Parse an amount of money: text such as "4.50", or a number. Raises ValueError, as above."""
     if not isinstance(value, str | int | float) or isinstance(value, bool):
-        raise ValueError('must be an amount such as "4.50"')  # noqa: TRY004 what the schema presents
+        raise ValueError('must be an amount such as "4.50"')  # noqa: TRY004 the schema presents this error
     if isinstance(value, str) and not AMOUNT.fullmatch(value):
         raise ValueError('must be an amount such as "4.50"')
     amount = Decimal(str(value))
@@ -50,20 +53,22 @@ def parse_decimal(value: object) -> Decimal:
 
 
 def serialize_decimal(value: Decimal) -> str:
-    """Write an amount with its two places."""
+    """Write an amount with two decimal places."""
     return f"{value:.2f}"
 
 
-def to_id(field: str, value: strawberry.ID) -> int:
-    """Read the id of a row.
-
-    Raises BadInput.
-    """
-    if value.isascii() and value.isdecimal() and len(value) <= BIGINT_DIGITS and 0 < int(value) <= BIGINT_MAX:
-        return int(value)
-    raise BadInput(field, "is not an id")
-
-
-def to_optional_id(field: str, value: strawberry.ID | None) -> int | None:
-    """Do so with one that need not be there."""
-    return None if value is None else to_id(field, value)
+SCALAR_MAP: Mapping[object, ScalarDefinition] = {
+    Id: replace(strawberry.scalar(name="ID", serialize=str, parse_value=str), implementation=GraphQLID),
+    TelegramId: strawberry.scalar(
+        name="TelegramId",
+        description="A Telegram id: a whole number of at most 52 significant bits, not 0.",
+        specified_by_url="https://core.telegram.org/bots/api#chat",
+        parse_value=parse_telegram_id,
+    ),
+    Decimal: strawberry.scalar(
+        name="Decimal",
+        description="An amount of money, exact, with two decimal places.",
+        parse_value=parse_decimal,
+        serialize=serialize_decimal,
+    ),
+}

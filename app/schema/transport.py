@@ -14,6 +14,7 @@ from typing import Any, override
 
 import orjson
 from cross_web import HTTPException
+from mimeparse import MimeTypeParseException, best_match
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.types import Receive, Scope, Send
@@ -29,10 +30,12 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.types import (
 )
 from strawberry.types import ExecutionResult
 
-from app.auth import bearer, read_token
-from app.context import Context
+from app.auth.tokens import parse_bearer, read_token
+from app.auth.viewer import Caller
 from app.errors import BadInput, GraphQLInvalid, LunchbotError, Unauthenticated
-from app.schema import Schema
+from app.schema.context import OperationContext
+from app.schema.errors import describe
+from app.schema.schema import Schema
 
 GRAPHQL_RESPONSE = "application/graphql-response+json"
 
@@ -40,15 +43,15 @@ CLOSE_BAD_REQUEST = 4400
 CLOSE_UNAUTHORIZED = 4401
 
 CLOSE_REASON_MAX_BYTES = 123
-"""A control frame has 125 bytes, two of which are the code (RFC 6455, section 5.5)."""
+"""A control frame has 125 bytes; two of them are the code (RFC 6455, section 5.5)."""
 
 OPERATIONS_PER_SOCKET = 100
 
 
 def json_object(data: str | bytes) -> dict[str, Any]:
-    """Read a body, at whichever door.
+    """Parse the body of a request.
 
-    Raises BadInput if it is no JSON object.
+    Raises BadInput if it is not a JSON object.
     """
     try:
         parsed = orjson.loads(data)
@@ -59,33 +62,34 @@ def json_object(data: str | bytes) -> dict[str, Any]:
     return parsed
 
 
-def context_of(connection: HTTPConnection) -> Context:
-    """Make the context of what came in on `connection`."""
-    return Context(
+def context_of(connection: HTTPConnection) -> OperationContext:
+    """Make the context of a request."""
+    # The authorization of a socket comes with `connection_init`.
+    authorization = connection.headers.get("authorization") if connection.scope["type"] == "http" else None
+    return OperationContext(
         clients=connection.state.clients,
         live=connection.state.live,
         source=connection.client.host if connection.client else "unknown",
-        # On a socket it comes with `connection_init`, and is checked there.
-        authorization=connection.headers.get("authorization") if connection.scope["type"] == "http" else None,
+        caller=Caller(authorization),
     )
 
 
 class Adapter(ASGIWebSocketAdapter):
-    """Closes sockets with reasons that fit into a frame."""
+    """Shortens the reason for a close, so that it fits into a frame."""
 
     @override
     async def close(self, code: int, reason: str) -> None:
         await super().close(code, reason.encode()[:CLOSE_REASON_MAX_BYTES].decode(errors="ignore"))
 
 
-class Socket(BaseGraphQLTransportWSHandler[Context, None]):
+class Socket(BaseGraphQLTransportWSHandler[OperationContext, None]):
     """One WebSocket."""
 
     expiry: asyncio.TimerHandle | None = None
 
     @override
     async def handle_message(self, message: Message) -> None:
-        """Close with 4400 on anything that is no message of the protocol; the stock handler falls over it."""
+        """Close with 4400 on a message that is not of the protocol. Strawberry's handler would crash on it."""
         if not _is_message(message):
             await self.handle_invalid_message("Not a message of graphql-transport-ws")
         else:
@@ -93,17 +97,17 @@ class Socket(BaseGraphQLTransportWSHandler[Context, None]):
 
     @override
     async def handle_connection_init(self, message: ConnectionInitMessage) -> None:
-        """Check the token that comes with it, if one does, and close the socket when it expires."""
+        """Verify the token in the payload, if there is one, and close the socket when it expires."""
         payload = message.get("payload")
         if isinstance(payload, dict):
             authorization = next((value for name, value in payload.items() if name.lower() == "authorization"), None)
             if authorization:
                 try:
-                    claims = read_token(self.context.clients.settings, bearer(authorization))
+                    claims = read_token(self.context.clients.settings, parse_bearer(authorization))
                 except Unauthenticated as error:
                     await self.websocket.close(CLOSE_UNAUTHORIZED, error.message)
                     return
-                self.context.authorization = authorization
+                self.context.caller = Caller(authorization)
                 self._close_at(claims.expires_at)
         elif payload is None:
             message.pop("payload", None)
@@ -111,11 +115,11 @@ class Socket(BaseGraphQLTransportWSHandler[Context, None]):
 
     @override
     async def handle_subscribe(self, message: SubscribeMessage) -> None:
-        """Refuse what is too much with a code; the stock handler has a limit, but no codes."""
+        """Refuse too many operations with a code. Strawberry's handler has a limit, but no codes."""
         if len(self.operations) < OPERATIONS_PER_SOCKET or message["id"] in self.operations:
             await super().handle_subscribe(message)
             return
-        refusal = _refusal(GraphQLInvalid(f"At most {OPERATIONS_PER_SOCKET} operations may go on at once."))
+        refusal = _refusal(GraphQLInvalid(f"At most {OPERATIONS_PER_SOCKET} operations may run at the same time."))
         await self.send_message({"id": message["id"], "type": "error", "payload": refusal["errors"]})
 
     def _close_at(self, expires_at: datetime) -> None:
@@ -130,11 +134,11 @@ class Socket(BaseGraphQLTransportWSHandler[Context, None]):
             self.expiry = loop.call_later(max(0.0, seconds), close)
 
     @override
-    async def run_operation(self, operation: Operation[Context, None]) -> None:
-        """Run each operation with a context of its own: who asks is found out anew for each."""
+    async def run_operation(self, operation: Operation[OperationContext, None]) -> None:
+        """Run each operation with a separate context: the caller is authenticated for each."""
         runner = copy(self)
         runner.context = replace(
-            self.context, identified=None, identifying=asyncio.Lock(), loaders={}, subscribed=asyncio.Event()
+            self.context, caller=Caller(self.context.caller.authorization), loaders={}, subscribed=asyncio.Event()
         )
         await super(Socket, runner).run_operation(operation)
 
@@ -161,8 +165,8 @@ def _is_message(message: object) -> bool:
     )
 
 
-class GraphQLEndpoint(GraphQL[Context, None]):
-    """The endpoint `/graphql`: the protocol's doors, and GraphiQL for a browser."""
+class GraphQLEndpoint(GraphQL[OperationContext, None]):
+    """The endpoint `/graphql`: HTTP, Server-Sent Events, WebSocket, and GraphiQL for a browser."""
 
     graphql_transport_ws_handler_class = Socket
     websocket_adapter_class = Adapter
@@ -178,7 +182,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
 
     @override
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer what is no GraphQL request with an error in GraphQL's form, too."""
+        """Answer an invalid request with an error in GraphQL's form as well."""
         if scope["type"] != "http":
             await self.run(WebSocket(scope, receive, send))
             return
@@ -194,7 +198,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         await response(scope, receive, send)
 
     @override
-    async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
+    async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> OperationContext:
         return context_of(request)
 
     @override
@@ -207,7 +211,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
 
     @override
     def encode_json(self, data: object) -> str:
-        return orjson.dumps(data).decode()  # text, because a WebSocket frame of bytes is a binary one
+        return orjson.dumps(data).decode()  # text, because bytes would become a binary WebSocket frame
 
     @override
     def parse_json(self, data: str | bytes) -> Any:
@@ -215,7 +219,7 @@ class GraphQLEndpoint(GraphQL[Context, None]):
 
     @override
     async def process_result(self, request: Request, result: ExecutionResult) -> GraphQLHTTPResponse:
-        """Leave out `data` where nothing was executed, as the specification wants it."""
+        """Leave out `data` if nothing was executed, as the specification requires."""
         response = await super().process_result(request, result)
         if _is_request_error(result):
             response.pop("data", None)
@@ -224,20 +228,29 @@ class GraphQLEndpoint(GraphQL[Context, None]):
 
 
 def _negotiate(request: Request, response: Response) -> None:
-    """Answer in the media type that was asked for; only the newer one has 400 for what was not executed."""
-    if GRAPHQL_RESPONSE in request.headers.get("accept", "") and response.media_type == "application/json":
+    """Answer in the media type that the client prefers. Only the newer one has status 400 for a request error."""
+    if response.media_type == "application/json" and _prefers_graphql_response(request):
         response.headers["content-type"] = f"{GRAPHQL_RESPONSE}; charset=utf-8"
         if getattr(request.state, "refused", False):
             response.status_code = HTTPStatus.BAD_REQUEST
 
 
+def _prefers_graphql_response(request: Request) -> bool:
+    """Whether the client lists the newer media type itself, and prefers it to JSON (RFC 9110, section 12.5.1)."""
+    accept = request.headers.get("accept", "").lower()
+    try:
+        return GRAPHQL_RESPONSE in accept and bool(
+            best_match(["application/json", GRAPHQL_RESPONSE], accept) == GRAPHQL_RESPONSE
+        )
+    except MimeTypeParseException:
+        return False
+
+
 def _is_request_error(result: ExecutionResult) -> bool:
-    """Say whether execution never began: a variable that could not be coerced, say."""
+    """Whether execution never began, for example because a variable could not be coerced."""
     return result.data is None and bool(result.errors) and all(error.path is None for error in result.errors or ())
 
 
 def _refusal(error: LunchbotError) -> dict[str, Any]:
-    extensions: dict[str, object] = {"code": error.code}
-    if error.details:
-        extensions["details"] = dict(error.details)
-    return {"errors": [{"message": error.message, "extensions": extensions}]}
+    message, extensions = describe(error)
+    return {"errors": [{"message": message, "extensions": extensions}]}

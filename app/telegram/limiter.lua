@@ -1,9 +1,9 @@
--- Grants one message to a chat a time to be sent, or says how long it must wait.
+-- Grants one message to a chat a slot, or returns how long it must wait.
 -- KEYS: 1 the bot's next free slot, 2 the bot's pause, 3 the chat's next free slot, 4 the chat's pause,
---       5 the slots that a group was given within the last minute
+--       5 the slots of a group within the last minute
 -- ARGV: 1 ms between slots of the bot, 2 ms between slots of a chat, 3 messages of a group in its window (0: no group),
---       4 that window in ms, 5 ms that the caller needs before it can send, 6 ms that it is ready to wait for a slot
--- Returns {1, ms until the slot} or {0, ms after which to ask again}.
+--       4 that window in ms, 5 ms that the caller needs before it can send, 6 the longest wait for a slot in ms
+-- Returns {1, ms until the slot} or {0, ms after which to try again}.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local group_size, window = tonumber(ARGV[3]), tonumber(ARGV[4])

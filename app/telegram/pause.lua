@@ -1,5 +1,5 @@
--- Keeps everybody from sending to a chat for a while, because Telegram said so. If it says so of a second chat meanwhile,
--- it means the bot, and nobody sends anywhere. A pause does not end one that is longer.
+-- Pauses all messages to a chat, as Telegram has asked. If Telegram asks the same for a second chat meanwhile, it means
+-- the bot, and all chats are paused. A pause does not shorten a longer one.
 -- KEYS: 1 the bot's pause, 2 the chat's pause, 3 the chat that was paused last
 -- ARGV: 1 ms to pause, 2 the chat
 local clock = redis.call('TIME')

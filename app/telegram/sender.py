@@ -1,4 +1,4 @@
-"""Calling Telegram, and what its answers mean."""
+"""Calls to Telegram, and the meaning of its errors."""
 
 import re
 from collections.abc import Awaitable
@@ -31,31 +31,31 @@ CALL_TIMEOUT_S = 10
 """After this the outcome of a call is unknown. Telegram answers within a second."""
 
 UNKNOWN_RETRY_AFTER_S = 5
-"""How long to wait when Telegram says 429 and not for how long."""
+"""How long to wait after a 429 without a time."""
 
 
 class NotSent(Exception):
-    """Telegram has surely not taken the message."""
+    """Telegram has certainly not accepted the message."""
 
 
 class ChatGone(NotSent):
-    """The chat does not want us any more: the bot was blocked, or removed."""
+    """The bot was blocked, or removed from the chat."""
 
 
 class Refused(NotSent):
-    """Telegram does not take this message, however often it is sent."""
+    """Telegram refuses this message. A retry would not help."""
 
 
 class ChatMoved(NotSent):
-    """The group has become a supergroup, with another id."""
+    """The group became a supergroup, with another id."""
 
     def __init__(self, chat_id: int) -> None:
         super().__init__(f"the group is now {chat_id}")
         self.chat_id = chat_id
 
 
-class NotNow(NotSent):
-    """Telegram wants us to wait for `retry_after` seconds."""
+class RetryAfter(NotSent):
+    """Telegram asks us to wait for `retry_after` seconds."""
 
     def __init__(self, retry_after: float) -> None:
         super().__init__(f"retry after {retry_after} s")
@@ -63,15 +63,15 @@ class NotNow(NotSent):
 
 
 class Unreachable(NotSent):
-    """Telegram could not even be connected to, or does not know our token."""
+    """There is no connection to Telegram, or Telegram does not know the token."""
 
 
-class OutcomeUnknown(Exception):
-    """Telegram may have taken the message or not: the call broke off, or something in between has answered."""
+class DeliveryUnknown(Exception):
+    """Telegram may have accepted the message: the call ended without its answer."""
 
 
 def make_bot(token: str, api_url: str) -> Bot:
-    """Make the bot of this process; `api_url` is Telegram's, or that of whatever stands in for it."""
+    """Make the bot of this process. `api_url` is Telegram's, or a stand-in's."""
     return Bot(
         token,
         session=AiohttpSession(api=TelegramAPIServer.from_base(api_url), timeout=CALL_TIMEOUT_S),
@@ -82,35 +82,32 @@ def make_bot(token: str, api_url: str) -> Bot:
 async def send(bot: Bot, chat_id: int, text: str, buttons: InlineKeyboardMarkup | None = None) -> int:
     """Send `text` (Telegram's HTML) and return the message's id.
 
-    What Telegram cannot parse is our mistake: it is sent once more, as plain text.
+    HTML that Telegram cannot parse is our mistake. The message is then sent as plain text.
 
-    Raises NotSent (ChatGone, Refused, ChatMoved, NotNow, Unreachable), OutcomeUnknown.
+    Raises NotSent (ChatGone, Refused, ChatMoved, RetryAfter, Unreachable), DeliveryUnknown.
     """
     try:
-        return (await understood(bot.send_message(chat_id, text, reply_markup=buttons))).message_id
+        return (await translate_errors(bot.send_message(chat_id, text, reply_markup=buttons))).message_id
     except Refused as error:
         if "can't parse entities" not in str(error):
             raise
         log.exception("telegram.unparsable", chat=chat_id)
-        plain = bot.send_message(chat_id, without_markup(text), parse_mode=None, reply_markup=buttons)
-        return (await understood(plain)).message_id
+        plain = bot.send_message(chat_id, remove_markup(text), parse_mode=None, reply_markup=buttons)
+        return (await translate_errors(plain)).message_id
 
 
-async def understood[R](call: Awaitable[R]) -> R:
-    """Wait for a call to Telegram.
-
-    Raises as `send` does.
-    """
+async def translate_errors[R](call: Awaitable[R]) -> R:
+    """Wait for a call to Telegram. Raises the same errors as `send`."""
     try:
         return await call
     except AiogramError as error:
-        raise _meaning(error) from error
+        raise _to_domain_error(error) from error
 
 
-def _meaning(error: AiogramError) -> NotSent | OutcomeUnknown:
+def _to_domain_error(error: AiogramError) -> NotSent | DeliveryUnknown:
     match error:
         case TelegramRetryAfter():
-            return NotNow(error.retry_after)
+            return RetryAfter(error.retry_after)
         case TelegramForbiddenError():
             return ChatGone(error.message)
         case TelegramBadRequest() if "chat not found" in error.message:
@@ -119,16 +116,18 @@ def _meaning(error: AiogramError) -> NotSent | OutcomeUnknown:
             return ChatMoved(error.migrate_to_chat_id)
         case TelegramBadRequest():
             return Refused(error.message)
-        case TelegramUnauthorizedError() | TelegramNotFound():  # not even the bot is known there
+        case TelegramUnauthorizedError() | TelegramNotFound():  # the bot itself is unknown
             return Unreachable(error.message)
         case TelegramNetworkError() if isinstance(error.__cause__, ClientConnectorError):
             return Unreachable(error.message)
-        case TelegramAPIError() if "Too Many Requests" in error.message:  # without parameters aiogram knows no more
-            return NotNow(UNKNOWN_RETRY_AFTER_S)
-        case _:  # a time-out, a broken connection, a 5xx, or a balancer's 502 in HTML, which cannot even be decoded
-            return OutcomeUnknown(str(error))
+        case TelegramAPIError() if (
+            "Too Many Requests" in error.message
+        ):  # aiogram does not recognise it without parameters
+            return RetryAfter(UNKNOWN_RETRY_AFTER_S)
+        case _:  # a time-out, a broken connection, a 5xx, or a load balancer's 502 in HTML
+            return DeliveryUnknown(str(error))
 
 
-def without_markup(text: str) -> str:
-    """Take the tags out of Telegram's HTML."""
+def remove_markup(text: str) -> str:
+    """Remove the tags from Telegram's HTML."""
     return unescape(re.sub(r"<[^>]*>", "", text))

@@ -1,4 +1,4 @@
-"""What the clock brings about: deadlines pass, chats are looked after before them, kitchens are reminded after them."""
+"""Scheduled jobs: announce deadlines, check chats beforehand, send reminders."""
 
 import asyncio
 from datetime import datetime, timedelta
@@ -15,75 +15,80 @@ from sqlmodel import col, select
 from app.clients import Clients
 from app.log import get_log
 from app.models import Cafe, DeliveryDay, Notification, NotificationKind, NotificationStatus
-from app.models.notifications import TO_ACKNOWLEDGE
-from app.resolvers import deadlines, links, notifications
-from app.resolvers.deadlines import Closing
-from app.telegram import texts
-from app.telegram.sender import ChatGone, ChatMoved, NotSent, OutcomeUnknown, understood
+from app.services.deadlines import Closing, find_closings, pass_deadline
+from app.services.links import migrate_chat, unlink_unreachable_chat
+from app.services.notification_kinds import ACKNOWLEDGED_KINDS
+from app.services.notifications import (
+    alert,
+    announce_day,
+    find_days_without_message,
+    notify,
+)
+from app.telegram import notification_texts
+from app.telegram.sender import ChatGone, ChatMoved, DeliveryUnknown, NotSent, translate_errors
 
 log = get_log(__name__)
 
 MISSED_WITHIN = timedelta(hours=24)
-"""How far back deadlines are looked for that passed while nothing ran."""
+"""How old a missed deadline may be to be announced late."""
 
-PATIENCE = timedelta(minutes=3)
-"""How long the event of a deadline may be on its way before it is taken for lost."""
+EVENT_PATIENCE = timedelta(minutes=3)
+"""How long the event of a deadline may take before it counts as lost."""
 
 CHECK_AHEAD = timedelta(hours=1)
-"""How long before a deadline the cafe's chat is looked after: time enough to telephone."""
+"""How long before a deadline the cafe's chat is checked: enough time for a telephone call."""
 
-CHECKS_AT_ONCE = 5
+MAX_CHECKS = 5
+"""How many chats are checked at the same time."""
 
 
 async def announce_passed(clients: Clients, now: datetime) -> int:
-    """Close each deadline that has passed and tell everybody so; return how many there were.
+    """Close each day whose deadline has passed, and publish it. Return how many there were.
 
-    Each is a transaction of its own: a process that dies leaves the others to the next minute. Of two workers at once,
-    the day's row lets one announce.
+    Each day is a separate transaction, so a process that dies leaves the others to the next minute. Of two simultaneous
+    workers the row of the day lets one succeed.
     """
     async with clients.db() as session:
-        passed = await deadlines.closing_between(session, now - MISSED_WITHIN, now)
+        passed = await find_closings(session, now - MISSED_WITHIN, now)
     announced = 0
     for closing in passed:
         try:
             async with clients.db() as session:
-                announced += await deadlines.pass_deadline(session, closing.cafe_id, closing.date, now)
-        except Exception:  # the others are not to wait for this one; the next minute tries it again
+                announced += await pass_deadline(session, closing.cafe_id, closing.date, now)
+        except Exception:  # the other days must not wait; the next minute retries this one
             log.exception("deadline.not_announced", cafe=closing.cafe_id, date=str(closing.date))
     if announced:
         log.info("deadlines.announced", deadlines=announced)
     return announced
 
 
-async def tell_forgotten(clients: Clients, now: datetime) -> None:
-    """Tell kitchens of days that were closed a while ago and of which they have heard nothing.
+async def announce_missed(clients: Clients, now: datetime) -> None:
+    """Send the order lists of days that were closed a while ago and have none.
 
-    The event may be lost, or wait for Kafka; the cafe may have had no chat then, and have one now. If it still has none,
-    or is switched off, the managers are told, once.
+    The event may be lost or late; the cafe may have a chat now. If the cafe still has no chat or is deactivated, the
+    managers are alerted, once.
     """
     async with clients.db() as session:
-        forgotten = await notifications.untold_days(session, now - MISSED_WITHIN, now - PATIENCE)
-    for cafe_id, date in forgotten:
+        missed = await find_days_without_message(session, now - MISSED_WITHIN, now - EVENT_PATIENCE)
+    for cafe_id, date in missed:
         async with clients.db() as session:
-            if await notifications.announce(session, cafe_id, date, is_correction=False) is not None:
-                log.warning("deadline.told_late", cafe=cafe_id, date=str(date))
+            if await announce_day(clients, session, cafe_id, date) is not None:
+                log.warning("deadline.announced_late", cafe=cafe_id, date=str(date))
                 continue
             cafe = await session.get_one(Cafe, cafe_id)
             if cafe.tg_chat_id is None or not cafe.is_active:
-                text = texts.nobody_to_tell(cafe.name, cafe_id, str(date), texts.DEFAULT_LOCALE)
-                managers = clients.settings.telegram_manager_chat_id
-                await notifications.alert(session, managers, cafe_id, text, date=date, version=0)
+                await alert(clients, session, cafe, notification_texts.no_recipient, about=(date, 0), day=date)
 
 
 async def check_chats(clients: Clients, bot: Bot, now: datetime) -> None:
-    """Make sure, before a deadline, that the cafe's chat can be reached. If it cannot, managers are told in time."""
+    """Check before a deadline that the cafe's chat can be reached. If not, managers are alerted in time."""
     async with clients.db() as session:
-        upcoming = await deadlines.closing_between(session, now, now + CHECK_AHEAD)
-        chats = await _chats_to_check(session, upcoming)
-    turns = asyncio.Semaphore(CHECKS_AT_ONCE)
+        upcoming = await find_closings(session, now, now + CHECK_AHEAD)
+        chats = await _find_unchecked_chats(session, upcoming)
+    running = asyncio.Semaphore(MAX_CHECKS)
 
     async def check(closing: Closing, chat_id: int) -> None:
-        async with turns:
+        async with running:
             await _check_chat(clients, bot, closing, chat_id, now)
 
     async with asyncio.TaskGroup() as checks:
@@ -91,8 +96,8 @@ async def check_chats(clients: Clients, bot: Bot, now: datetime) -> None:
             checks.create_task(check(closing, chat_id))
 
 
-async def _chats_to_check(session: AsyncSession, upcoming: list[Closing]) -> list[tuple[Closing, int]]:
-    """Leave of the deadlines those of cafes that are to be told, and whose chat was not looked after yet."""
+async def _find_unchecked_chats(session: AsyncSession, upcoming: list[Closing]) -> list[tuple[Closing, int]]:
+    """Filter the deadlines: cafes that get notifications, and whose chat is not checked yet."""
     ids = {closing.cafe_id for closing in upcoming}
     chats = {
         cafe.id: cafe.tg_chat_id
@@ -113,24 +118,24 @@ async def _chats_to_check(session: AsyncSession, upcoming: list[Closing]) -> lis
 
 
 async def _check_chat(clients: Clients, bot: Bot, closing: Closing, chat_id: int, now: datetime) -> None:
-    lost, moved = False, None
+    is_gone, new_chat_id = False, None
     try:
-        await understood(bot.get_chat(chat_id))
+        await translate_errors(bot.get_chat(chat_id))
         if chat_id > 0:  # a person who has blocked the bot can still be looked up
-            await understood(bot.send_chat_action(chat_id, ChatAction.TYPING))
+            await translate_errors(bot.send_chat_action(chat_id, ChatAction.TYPING))
     except ChatGone:
-        lost = True
+        is_gone = True
     except ChatMoved as error:
-        moved = error.chat_id
-    except (NotSent, OutcomeUnknown) as error:
+        new_chat_id = error.chat_id
+    except (NotSent, DeliveryUnknown) as error:
         log.warning("chat.not_checked", cafe=closing.cafe_id, error=str(error))
         return
     async with clients.db() as session:
-        if lost:
+        if is_gone:
             log.warning("chat.gone", cafe=closing.cafe_id, chat=chat_id)
-            await links.chat_gone(session, chat_id)
-        elif moved is not None:
-            await links.chat_moved(session, chat_id, moved)
+            await unlink_unreachable_chat(session, chat_id)
+        elif new_chat_id is not None:
+            await migrate_chat(session, chat_id, new_chat_id)
         day = {"cafe_id": closing.cafe_id, "date": closing.date, "chat_checked_at": now}
         await session.execute(
             insert(DeliveryDay)
@@ -139,54 +144,51 @@ async def _check_chat(clients: Clients, bot: Bot, closing: Closing, chat_id: int
         )
 
 
-async def remind(clients: Clients, now: datetime) -> None:
-    """Remind kitchens, once, of orders that they have not marked as received; after twice that time tell the managers.
+async def send_reminders(clients: Clients, now: datetime) -> None:
+    """Remind cafes, once, of orders that are not marked as received. After twice that time alert the managers.
 
-    Of several messages about a date it is the newest that counts.
+    Only the newest message about a date counts.
     """
     patience = timedelta(minutes=clients.settings.ack_reminder_minutes)
     async with clients.db() as session:
-        for notification in await _unacknowledged(session, now - patience, col(Notification.reminded_at)):
+        for notification in await _find_unacknowledged(session, now - patience, col(Notification.reminded_at)):
             notification.reminded_at = now
-            if notification.cafe.is_notified and notification.cafe.tg_chat_id == notification.tg_chat_id:
-                text = texts.reminder(str(notification.date), notification.cafe.language)
-                await notifications.queue(
+            cafe = notification.cafe
+            if cafe.is_notified and cafe.tg_chat_id == notification.tg_chat_id:
+                await notify(
+                    clients,
                     session,
                     NotificationKind.REMINDER,
-                    notification.cafe_id,
-                    notification.tg_chat_id,
-                    [text],
+                    cafe,
+                    chat_id=notification.tg_chat_id,
+                    language=cafe.language,
                     date=notification.date,
                     version=notification.version,
+                    facts={"day": notification.date},
                 )
-        for notification in await _unacknowledged(session, now - 2 * patience, col(Notification.escalated_at)):
+        for notification in await _find_unacknowledged(session, now - 2 * patience, col(Notification.escalated_at)):
             notification.escalated_at = now
             log.warning("notification.not_acknowledged", notification=notification.id, cafe=notification.cafe_id)
-            text = texts.not_acknowledged(
-                notification.cafe_name,
-                notification.cafe_id,
-                str(notification.date),
-                2 * clients.settings.ack_reminder_minutes,
-                texts.DEFAULT_LOCALE,
-            )
-            await notifications.alert(
+            assert notification.date is not None
+            await alert(
+                clients,
                 session,
-                clients.settings.telegram_manager_chat_id,
-                notification.cafe_id,
-                text,
-                date=notification.date,
-                version=notification.version,
+                notification.cafe,
+                notification_texts.not_acknowledged,
+                about=(notification.date, notification.version),
+                day=notification.date,
+                minutes=2 * clients.settings.ack_reminder_minutes,
             )
 
 
-async def _unacknowledged(session: AsyncSession, sent_before: datetime, done_at: Any) -> list[Notification]:
-    """Lock what was sent a while ago, at most a day, and is not acknowledged: of several about a date, the newest."""
+async def _find_unacknowledged(session: AsyncSession, sent_before: datetime, done_at: Any) -> list[Notification]:
+    """Lock the newest message about each date, if it was sent a while ago, at most a day, and is not acknowledged."""
     later = aliased(Notification)
     query = (
         select(Notification)
         .options(selectinload(Notification.cafe))  # type: ignore[arg-type]
         .where(
-            col(Notification.kind).in_(TO_ACKNOWLEDGE),
+            col(Notification.kind).in_(ACKNOWLEDGED_KINDS),
             Notification.status == NotificationStatus.SENT,
             col(Notification.acknowledged_at).is_(None),
             col(Notification.sent_at) <= sent_before,

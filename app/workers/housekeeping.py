@@ -1,4 +1,4 @@
-"""What must not grow for ever."""
+"""Housekeeping: deletes old rows, so that no table grows without limit."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,29 +12,29 @@ from app.models import GeminiUsage, Inbox, RecommendationItem, RecommendationRun
 
 log = get_log(__name__)
 
-INBOX_KEPT = timedelta(days=30)
-"""Longer than Kafka keeps an event (7 days by default), so none comes again after its note is gone."""
+INBOX_RETENTION = timedelta(days=30)
+"""Longer than Kafka keeps an event (7 days by default), so no event comes again after its id is deleted."""
 
-RUNS_KEPT = timedelta(days=90)
-"""Who had a recommendation even longer ago is as good as one who had none."""
+RUN_RETENTION = timedelta(days=90)
+"""A user whose last recommendation is older counts as a user without one."""
 
-RECOMMENDATIONS_KEPT = timedelta(days=2)
-"""Redis has them for a day; what is older is put back nowhere."""
+RECOMMENDATION_RETENTION = timedelta(days=2)
+"""Redis keeps a recommendation for a day, so an older one is never restored."""
 
 
 async def clean_up(clients: Clients, now: datetime) -> dict[str, int]:
-    """Delete what is of no use any more, and return how many rows of each table."""
+    """Delete old rows, and return how many of each table."""
     old: dict[type[Any], sa.ColumnElement[bool]] = {
-        Inbox: col(Inbox.received_at) < now - INBOX_KEPT,
-        RecommendationRun: col(RecommendationRun.date) < (now - RUNS_KEPT).date(),
-        GeminiUsage: col(GeminiUsage.day) < (now - RUNS_KEPT).date(),
+        Inbox: col(Inbox.received_at) < now - INBOX_RETENTION,
+        RecommendationRun: col(RecommendationRun.date) < (now - RUN_RETENTION).date(),
+        GeminiUsage: col(GeminiUsage.day) < (now - RUN_RETENTION).date(),
     }
-    old_advice = sa.and_(
-        col(RecommendationItem.date) < (now - RECOMMENDATIONS_KEPT).date(),
+    old_recommendations = sa.and_(
+        col(RecommendationItem.date) < (now - RECOMMENDATION_RETENTION).date(),
         col(RecommendationItem.recommendation).is_not(None),
     )
     async with clients.db() as session:
-        await session.execute(sa.update(RecommendationItem).where(old_advice).values(recommendation=None))
+        await session.execute(sa.update(RecommendationItem).where(old_recommendations).values(recommendation=None))
     deleted = {}
     for table, is_old in old.items():
         async with clients.db() as session:

@@ -1,9 +1,9 @@
-"""Many processes that take keys as fast as they can; some of them are killed, and others take their place.
+"""Many processes that acquire keys as fast as they can. Some of them are killed and replaced.
 
     python -m tests.ai.acquirers <directory> <processes> <kills> <key>...
 
-The directory gets a line for each grant in `grants`, written after the grant. Settings come from the environment. The
-modules are imported once, and each process is forked from there.
+After each grant, a process appends a line with the key's id to `<directory>/grants`. Settings come from the environment.
+The main process imports the modules once, and forks the others.
 """
 
 import asyncio
@@ -14,33 +14,33 @@ import sys
 import time
 from pathlib import Path
 
-from app.ai.key_pool import KeyPool, KeysResting
+from app.ai.key_pool import KeyPool, KeysExhausted
 from app.clients import open_clients
-from app.resolvers.gemini_keys import UsageLedger
+from app.services.gemini_keys import UsageLedger
 from app.settings import Settings
-from tests.ai.pools import keys
+from tests.ai.pools import parse_keys
 
 BETWEEN_KILLS_S = 0.1
 
 
-async def take_all(file: int, names: list[str]) -> None:
+async def acquire_all(file: int, secrets: list[str]) -> None:
     settings = Settings.load()
     async with open_clients(settings) as clients:
-        pool = KeyPool(clients.redis, keys(*names), settings.gemini_max_requests_per_key, UsageLedger(clients))
+        pool = KeyPool(clients.redis, parse_keys(*secrets), settings.gemini_max_requests_per_key, UsageLedger(clients))
         try:
             while True:
                 grant = await pool.acquire()
                 os.write(file, f"{grant.key.id}\n".encode())
-        except KeysResting:
+        except KeysExhausted:
             return
 
 
-def fork(file: int, names: list[str]) -> int:
+def fork(file: int, secrets: list[str]) -> int:
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
-            asyncio.run(take_all(file, names))
+            asyncio.run(acquire_all(file, secrets))
             status = 0
         finally:
             os._exit(status)
@@ -48,20 +48,20 @@ def fork(file: int, names: list[str]) -> int:
 
 
 def main() -> None:
-    directory, processes, kills, *names = sys.argv[1:]
+    directory, processes, kills, *secrets = sys.argv[1:]
     file = os.open(Path(directory) / "grants", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    running = {fork(file, names) for _ in range(int(processes))}
-    left = int(kills)
+    running = {fork(file, secrets) for _ in range(int(processes))}
+    kills_left = int(kills)
     while running:
-        time.sleep(BETWEEN_KILLS_S if left else 0)
-        if left:
-            left -= 1
-            os.kill(random.choice(sorted(running)), signal.SIGKILL)  # noqa: S311 no secret
-        pid, status = os.wait() if not left else os.waitpid(-1, os.WNOHANG)
+        time.sleep(BETWEEN_KILLS_S if kills_left else 0)
+        if kills_left:
+            kills_left -= 1
+            os.kill(random.choice(sorted(running)), signal.SIGKILL)  # noqa: S311 not a secret
+        pid, status = os.wait() if not kills_left else os.waitpid(-1, os.WNOHANG)
         while pid:
             running.discard(pid)
             if os.WIFSIGNALED(status):
-                running.add(fork(file, names))
+                running.add(fork(file, secrets))
             elif os.WEXITSTATUS(status):
                 sys.exit(1)
             pid, status = os.waitpid(-1, os.WNOHANG) if running else (0, 0)

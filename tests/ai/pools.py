@@ -1,70 +1,70 @@
-"""A pool of keys whose time passes as a test wants it."""
+"""A key pool with a clock that the test controls."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from pydantic import SecretStr
 
-from app.ai.key_pool import ApiKey, Grant, KeyPool, KeysResting
+from app.ai.key_pool import ApiKey, Grant, KeyPool, KeysExhausted
 from app.clients import Clients
-from app.resolvers.gemini_keys import UsageLedger
+from app.services.gemini_keys import UsageLedger
 
 NOON = datetime(2026, 7, 15, 19, tzinfo=UTC)
 """Noon in California."""
 
 
-def keys(*settings: str) -> list[ApiKey]:
-    return [ApiKey.of(SecretStr(setting)) for setting in settings]
+def parse_keys(*settings: str) -> list[ApiKey]:
+    return [ApiKey.parse(SecretStr(setting)) for setting in settings]
 
 
 @dataclass
-class Time:
+class Clock:
     now: datetime = NOON
 
-    def passes(self, **delta: float) -> None:
+    def advance(self, **delta: float) -> None:
         self.now += timedelta(**delta)
 
 
 @dataclass
 class Pool:
-    """A pool of `keys`, each good for `limit` requests a day."""
+    """A pool of `keys`. Each key has `limit` requests a day."""
 
     clients: Clients
     keys: list[ApiKey]
     limit: int
-    time: Time = field(default_factory=Time)
+    clock: Clock = field(default_factory=Clock)
 
     def __post_init__(self) -> None:
         self.pool = KeyPool(
-            self.clients.redis, self.keys, self.limit, UsageLedger(self.clients), clock=lambda: self.time.now
+            self.clients.redis, self.keys, self.limit, UsageLedger(self.clients), clock=lambda: self.clock.now
         )
 
-    def restarted(self) -> "Pool":
-        """Another process, which knows nothing."""
-        return Pool(self.clients, self.keys, self.limit, self.time)
+    def restart(self) -> "Pool":
+        """Return the pool of a new process with the same settings."""
+        return Pool(self.clients, self.keys, self.limit, self.clock)
 
-    async def take(self) -> int | None:
-        """Take a key, and return which of them it is; None while none may be used."""
-        grant = await self.grant()
+    async def acquire(self) -> int | None:
+        """Acquire a key, and return its position; None if no key may be used."""
+        grant = await self.find_grant()
         return None if grant is None else self.keys.index(grant.key)
 
-    async def grant(self) -> Grant | None:
+    async def find_grant(self) -> Grant | None:
         try:
             return await self.pool.acquire()
-        except KeysResting:
+        except KeysExhausted:
             return None
 
-    async def take_all(self) -> list[int]:
-        """Take keys until none is left."""
-        taken: list[int] = []
-        while (key := await self.take()) is not None:
-            taken.append(key)
-        return taken
+    async def acquire_all(self) -> list[int]:
+        """Acquire keys until all are exhausted, and return their positions."""
+        positions: list[int] = []
+        while (position := await self.acquire()) is not None:
+            positions.append(position)
+        return positions
 
-    async def until(self) -> datetime | None:
-        """Say when the next key may be used."""
+    async def exhausted_until(self) -> datetime | None:
+        """Return when the next key may be used. All keys must be exhausted."""
         try:
             await self.pool.acquire()
-        except KeysResting as resting:
-            return resting.until
-        raise AssertionError("there was a key")
+        except KeysExhausted as exhausted:
+            return exhausted.until
+        raise AssertionError("a key was ready")

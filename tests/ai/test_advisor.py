@@ -1,4 +1,4 @@
-"""One recommendation: how many requests it may take, of which keys, and what is drawn from each answer."""
+"""One recommendation: the number of requests, their keys, and the effect of each answer on the key pool."""
 
 import time
 from collections.abc import AsyncIterator
@@ -6,22 +6,19 @@ from datetime import UTC, datetime
 
 import pytest
 
-from app.ai.advisor import RETRIES, advise
-from app.ai.gemini import Away, Gemini, KeyFailed, Refused, Unfit
-from app.ai.key_pool import KeyPool, KeysResting, KeyState, day_of, end_of
-from app.ai.prompts import Prompt, prompt
+from app.ai.advisor import MAX_RETRIES, advise
+from app.ai.gemini import Gemini, GeminiUnavailable, InvalidAnswer, KeyFailed, RequestRefused
+from app.ai.key_pool import KeyPool, KeysExhausted, KeyState, quota_day, quota_day_end
+from app.ai.prompts import Prompt, build_prompt
 from app.ai.stats import OrderStats
 from app.clients import Clients, open_clients
 from app.dev.gemini.faults import FaultKind
-from app.resolvers.gemini_keys import key_pool
+from app.services.gemini_keys import key_pool
 from app.settings import Settings
-from tests.google import Google
+from tests.gemini_standin import GeminiStandIn
 
-LONG_S = 60.0
-QUESTION: Prompt = prompt([], OrderStats(orders_count=12), [], "en")
-
-ONE, TWO, THREE = range(3)
-"""The keys' places; the first is of one project, the others share another."""
+BUDGET_S = 60.0
+PROMPT: Prompt = build_prompt([], OrderStats(orders_count=12), [], "en")
 
 
 @pytest.fixture
@@ -34,144 +31,161 @@ async def states(pool: KeyPool) -> list[KeyState]:
     return [key.state for key in await pool.usage()]
 
 
-async def test_one_request_is_enough(gemini: Gemini, google: Google, pool: KeyPool) -> None:
-    """An answer that fits ends it."""
-    await advise(gemini, pool, QUESTION, LONG_S)
+async def test_valid_answer_needs_one_request(gemini: Gemini, gemini_standin: GeminiStandIn, pool: KeyPool) -> None:
+    """After a valid answer there is no further request."""
+    await advise(gemini, pool, PROMPT, BUDGET_S)
 
-    assert [request.key for request in google.stand_in.requests] == ["AIza-one"]
+    assert [request.key for request in gemini_standin.stand_in.requests] == ["AIza-one"]
 
 
-async def test_a_key_whose_day_is_over_is_changed(gemini: Gemini, google: Google, pool: KeyPool) -> None:
-    """It rests until the reset, and the next one is asked at once."""
-    google.fails(FaultKind.DAY_QUOTA, key="AIza-one")
+async def test_next_key_replaces_an_exhausted_key(gemini: Gemini, gemini_standin: GeminiStandIn, pool: KeyPool) -> None:
+    """A key with an exhausted daily quota is not used until the reset, and the next key replaces it."""
+    gemini_standin.fails(FaultKind.DAY_QUOTA, key="AIza-one")
 
-    await advise(gemini, pool, QUESTION, LONG_S)
+    await advise(gemini, pool, PROMPT, BUDGET_S)
 
     one, two, _ = await pool.usage()
-    assert (one.state, one.until, two.used) == (KeyState.EXHAUSTED, end_of(day_of(datetime.now(UTC))), 1)
+    assert (one.state, one.until, two.used) == (KeyState.EXHAUSTED, quota_day_end(quota_day(datetime.now(UTC))), 1)
 
 
-async def test_when_all_days_are_over_nobody_is_asked_any_more(gemini: Gemini, google: Google, pool: KeyPool) -> None:
-    """Each project is asked once: keys that share a quota need not be tried one by one."""
-    google.fails(FaultKind.DAY_QUOTA, times=None)
+async def test_no_request_is_made_when_all_keys_are_exhausted(
+    gemini: Gemini, gemini_standin: GeminiStandIn, pool: KeyPool
+) -> None:
+    """There is only one request per project, because the keys of a project share its quota."""
+    gemini_standin.fails(FaultKind.DAY_QUOTA, times=None)
 
-    with pytest.raises(KeysResting) as raised:
-        await advise(gemini, pool, QUESTION, LONG_S)
+    with pytest.raises(KeysExhausted) as raised:
+        await advise(gemini, pool, PROMPT, BUDGET_S)
 
-    assert raised.value.until == end_of(day_of(datetime.now(UTC)))
-    assert google.requests == 2
+    assert raised.value.until == quota_day_end(quota_day(datetime.now(UTC)))
+    assert gemini_standin.requests == 2
 
 
-async def test_too_many_in_a_minute(gemini: Gemini, google: Google, pool: KeyPool) -> None:
-    """The key rests for as long as Google says."""
-    google.fails(FaultKind.MINUTE_QUOTA, key="AIza-one", retry_delay_s=3000)
+async def test_key_with_exhausted_minute_quota_cools_down(
+    gemini: Gemini, gemini_standin: GeminiStandIn, pool: KeyPool
+) -> None:
+    """A key with an exhausted minute quota cools down for the time that Google sends."""
+    gemini_standin.fails(FaultKind.MINUTE_QUOTA, key="AIza-one", retry_delay_s=3000)
 
-    await advise(gemini, pool, QUESTION, LONG_S)
+    await advise(gemini, pool, PROMPT, BUDGET_S)
 
     assert await states(pool) == [KeyState.COOLING_DOWN, KeyState.READY, KeyState.READY]
 
 
 @pytest.mark.parametrize("kind", [FaultKind.KEY_INVALID, FaultKind.UNAUTHENTICATED, FaultKind.FORBIDDEN])
-async def test_a_key_that_google_does_not_take(gemini: Gemini, google: Google, pool: KeyPool, kind: FaultKind) -> None:
-    """It is set aside; what is told of it does not name it."""
-    google.fails(kind, key="AIza-one")
+async def test_refused_key_is_disabled(
+    gemini: Gemini, gemini_standin: GeminiStandIn, pool: KeyPool, kind: FaultKind
+) -> None:
+    """A key that Google refuses is disabled, and its last error does not contain the key."""
+    gemini_standin.fails(kind, key="AIza-one")
 
-    await advise(gemini, pool, QUESTION, LONG_S)
+    await advise(gemini, pool, PROMPT, BUDGET_S)
 
     one, *others = await pool.usage()
-    assert (one.state, {it.state for it in others}) == (KeyState.SET_ASIDE, {KeyState.READY})
+    assert (one.state, {key.state for key in others}) == (KeyState.DISABLED, {KeyState.READY})
     assert one.last_error
     assert "AIza" not in one.last_error
 
 
 @pytest.mark.parametrize("kind", [FaultKind.BARE_429, FaultKind.UNAVAILABLE, FaultKind.DROP, FaultKind.BAD_JSON])
-async def test_what_passes(gemini: Gemini, google: Google, pool: KeyPool, kind: FaultKind) -> None:
-    """No key is blamed, and after a moment the same one is asked again."""
-    google.fails(kind)
+@pytest.mark.usefixtures("without_waiting")
+async def test_temporary_error_is_retried_with_the_same_key(
+    gemini: Gemini, gemini_standin: GeminiStandIn, pool: KeyPool, kind: FaultKind
+) -> None:
+    """A temporary error is retried with the same key, and the key stays ready."""
+    gemini_standin.fails(kind)
 
-    await advise(gemini, pool, QUESTION, LONG_S)
+    await advise(gemini, pool, PROMPT, BUDGET_S)
 
-    assert [request.key for request in google.stand_in.requests] == ["AIza-one", "AIza-one"]
+    assert [request.key for request in gemini_standin.stand_in.requests] == ["AIza-one", "AIza-one"]
     assert await states(pool) == [KeyState.READY] * 3
 
 
-async def test_what_does_not_pass(gemini: Gemini, google: Google, pool: KeyPool) -> None:
-    """After some attempts it is given up, for now."""
-    google.fails(FaultKind.UNAVAILABLE, times=None)
+@pytest.mark.usefixtures("without_waiting")
+async def test_permanent_unavailability_ends_after_the_retries(
+    gemini: Gemini, gemini_standin: GeminiStandIn, pool: KeyPool
+) -> None:
+    """If Gemini stays unavailable, the last error is raised after the retries."""
+    gemini_standin.fails(FaultKind.UNAVAILABLE, times=None)
 
-    with pytest.raises(Away, match="503"):
-        await advise(gemini, pool, QUESTION, LONG_S)
+    with pytest.raises(GeminiUnavailable, match="503"):
+        await advise(gemini, pool, PROMPT, BUDGET_S)
 
-    assert google.requests == 1 + RETRIES
-
-
-async def test_what_does_not_pass_in_time(gemini: Gemini, google: Google, pool: KeyPool) -> None:
-    """Where there is no time for another call of ten seconds, none is made."""
-    google.fails(FaultKind.UNAVAILABLE, times=None)
-
-    with pytest.raises(Away):
-        await advise(gemini, pool, QUESTION, within_s=17)
-
-    assert google.requests == 2
+    assert gemini_standin.requests == 1 + MAX_RETRIES
 
 
-async def test_silence_ends_in_time(gemini: Gemini, google: Google, pool: KeyPool) -> None:
-    """The last call ends with the time that there is."""
-    google.fails(FaultKind.HANG, times=None)
-    began = time.monotonic()
+async def test_no_retry_is_made_without_enough_time(
+    gemini: Gemini, gemini_standin: GeminiStandIn, pool: KeyPool
+) -> None:
+    """There is no retry if less than ten seconds would be left for it."""
+    gemini_standin.fails(FaultKind.UNAVAILABLE, times=None)
 
-    with pytest.raises(Away):
-        await advise(gemini, pool, QUESTION, within_s=1)
+    with pytest.raises(GeminiUnavailable):
+        await advise(gemini, pool, PROMPT, budget_s=17)
 
-    assert google.requests == 1
-    assert time.monotonic() - began < 10
+    assert gemini_standin.requests == 2
 
 
-async def test_our_own_mistake(gemini: Gemini, google: Google, pool: KeyPool) -> None:
-    """A request that Gemini refuses is not made again, and no key is blamed."""
-    google.fails(FaultKind.BAD_REQUEST, times=None)
+async def test_last_call_ends_with_the_budget(gemini: Gemini, gemini_standin: GeminiStandIn, pool: KeyPool) -> None:
+    """The last call ends when the time budget is over."""
+    gemini_standin.fails(FaultKind.HANG, times=None)
+    start = time.monotonic()
 
-    with pytest.raises(Refused):
-        await advise(gemini, pool, QUESTION, LONG_S)
+    with pytest.raises(GeminiUnavailable):
+        await advise(gemini, pool, PROMPT, budget_s=1)
 
-    assert google.requests == 1
+    assert gemini_standin.requests == 1
+    assert time.monotonic() - start < 10
+
+
+async def test_refused_request_is_not_retried(gemini: Gemini, gemini_standin: GeminiStandIn, pool: KeyPool) -> None:
+    """A request that Gemini refuses is not retried, and the keys stay ready."""
+    gemini_standin.fails(FaultKind.BAD_REQUEST, times=None)
+
+    with pytest.raises(RequestRefused):
+        await advise(gemini, pool, PROMPT, BUDGET_S)
+
+    assert gemini_standin.requests == 1
     assert await states(pool) == [KeyState.READY] * 3
 
 
-async def test_an_answer_that_does_not_fit_once(gemini: Gemini, google: Google, pool: KeyPool) -> None:
-    """It is asked for once more."""
-    google.fails(FaultKind.MAX_TOKENS)
+async def test_invalid_answer_is_retried_once(gemini: Gemini, gemini_standin: GeminiStandIn, pool: KeyPool) -> None:
+    """After an invalid answer the request is repeated."""
+    gemini_standin.fails(FaultKind.MAX_TOKENS)
 
-    await advise(gemini, pool, QUESTION, LONG_S)
+    await advise(gemini, pool, PROMPT, BUDGET_S)
 
-    assert google.requests == 2
-
-
-async def test_an_answer_that_does_not_fit_twice(gemini: Gemini, google: Google, pool: KeyPool) -> None:
-    """Then it is left."""
-    google.fails(FaultKind.INVALID_ANSWER, times=None)
-
-    with pytest.raises(Unfit):
-        await advise(gemini, pool, QUESTION, LONG_S)
-
-    assert google.requests == 2
+    assert gemini_standin.requests == 2
 
 
-async def test_keys_that_fail_again_and_again(gemini: Gemini, google: Google, pool: KeyPool) -> None:
-    """Even if all come back at once, there are no more attempts than keys, and a few for what passes."""
-    google.fails(FaultKind.MINUTE_QUOTA, times=None, retry_delay_s=0)
+async def test_second_invalid_answer_is_an_error(gemini: Gemini, gemini_standin: GeminiStandIn, pool: KeyPool) -> None:
+    """After a second invalid answer there is no further request."""
+    gemini_standin.fails(FaultKind.INVALID_ANSWER, times=None)
+
+    with pytest.raises(InvalidAnswer):
+        await advise(gemini, pool, PROMPT, BUDGET_S)
+
+    assert gemini_standin.requests == 2
+
+
+async def test_attempts_are_limited_when_keys_keep_failing(
+    gemini: Gemini, gemini_standin: GeminiStandIn, pool: KeyPool
+) -> None:
+    """Even if failing keys are ready again immediately, the number of attempts is limited."""
+    gemini_standin.fails(FaultKind.MINUTE_QUOTA, times=None, retry_delay_s=0)
 
     with pytest.raises(KeyFailed):
-        await advise(gemini, pool, QUESTION, LONG_S)
+        await advise(gemini, pool, PROMPT, BUDGET_S)
 
-    assert google.requests == 3 + RETRIES
+    assert gemini_standin.requests == 3 + MAX_RETRIES
 
 
-async def test_each_attempt_is_counted(gemini: Gemini, google: Google, pool: KeyPool) -> None:
-    """What Google has seen, we have counted."""
-    google.fails(FaultKind.DROP)
-    google.fails(FaultKind.INVALID_ANSWER)
+@pytest.mark.usefixtures("without_waiting")
+async def test_each_attempt_is_counted(gemini: Gemini, gemini_standin: GeminiStandIn, pool: KeyPool) -> None:
+    """The pool counts every request that Google gets."""
+    gemini_standin.fails(FaultKind.DROP)
+    gemini_standin.fails(FaultKind.INVALID_ANSWER)
 
-    await advise(gemini, pool, QUESTION, LONG_S)
+    await advise(gemini, pool, PROMPT, BUDGET_S)
 
-    assert sum(key.used for key in await pool.usage()) == google.requests == 3
+    assert sum(key.used for key in await pool.usage()) == gemini_standin.requests == 3

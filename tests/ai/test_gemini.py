@@ -1,151 +1,161 @@
-"""Asking Gemini, over HTTP with Google's library: what each of its answers means for us."""
+"""The client of Gemini, over HTTP with Google's library: answers and errors."""
 
 import pytest
 from pydantic import SecretStr
 
 from app.ai.gemini import (
-    Away,
     DayExhausted,
     Gemini,
+    GeminiError,
+    GeminiUnavailable,
+    InvalidAnswer,
     KeyFailed,
     KeyRefused,
     MinuteExhausted,
-    NotAnswered,
-    Refused,
-    Unfit,
+    RequestRefused,
     open_gemini,
 )
-from app.ai.prompts import Cafe, Prompt, prompt
+from app.ai.prompts import CafeMenu, Prompt, build_prompt
 from app.ai.stats import OrderStats
 from app.dev.gemini.faults import FaultKind
+from app.dev.ports import free_port
 from app.settings import Settings
-from tests.conftest import free_port
-from tests.google import Google
+from tests.gemini_standin import GeminiStandIn
 
 KEY = SecretStr("AIza-one")
 
 
 @pytest.fixture
-def question() -> Prompt:
-    menu = [Cafe("Basil & Thyme", {"soup": ["Borscht", "Solyanka"], "salad": ["Vinaigrette"]})]
-    return prompt(menu, OrderStats(orders_count=12), ["no onions"], "en")
+def prompt() -> Prompt:
+    menu = [CafeMenu("Basil & Thyme", {"soup": ["Borscht", "Solyanka"], "salad": ["Vinaigrette"]})]
+    return build_prompt(menu, OrderStats(orders_count=12), ["no onions"], "en")
 
 
-async def test_an_answer(gemini: Gemini, question: Prompt) -> None:
-    """There is a summary, and from one to three tips."""
-    advice = await gemini.ask(KEY, question)
+async def test_answer_has_summary_and_tips(gemini: Gemini, prompt: Prompt) -> None:
+    """An answer has a summary and one to three tips."""
+    advice = await gemini.ask(KEY, prompt)
 
     assert advice.summary
     assert 1 <= len(advice.tips) <= 3
 
 
-async def test_what_gemini_is_sent(gemini: Gemini, google: Google, question: Prompt) -> None:
-    """The key of the call, the instruction, and the contents as they are."""
-    await gemini.ask(SecretStr("AQ.three"), question)
+async def test_request_has_key_instruction_and_contents(
+    gemini: Gemini, gemini_standin: GeminiStandIn, prompt: Prompt
+) -> None:
+    """A request contains the key of the call, the instruction, and the unchanged contents."""
+    await gemini.ask(SecretStr("AQ.three"), prompt)
 
-    [request] = google.stand_in.requests
+    [request] = gemini_standin.stand_in.requests
     assert (request.key, request.system_instruction, request.contents) == (
         "AQ.three",
-        question.instruction,
-        question.contents,
+        prompt.instruction,
+        prompt.contents,
     )
 
 
-MEANINGS = [
+ERRORS = [
     (FaultKind.DAY_QUOTA, DayExhausted),
     (FaultKind.MINUTE_QUOTA, MinuteExhausted),
     (FaultKind.MODEL_QUOTA, KeyRefused),
-    (FaultKind.BARE_429, Away),
+    (FaultKind.BARE_429, GeminiUnavailable),
     (FaultKind.KEY_INVALID, KeyRefused),
     (FaultKind.UNAUTHENTICATED, KeyRefused),
     (FaultKind.FORBIDDEN, KeyRefused),
-    (FaultKind.BAD_REQUEST, Refused),
-    (FaultKind.SERVER_ERROR, Away),
-    (FaultKind.UNAVAILABLE, Away),
-    (FaultKind.HTML_BAD_GATEWAY, Away),
-    (FaultKind.DROP, Away),
-    (FaultKind.BAD_JSON, Away),
-    (FaultKind.MAX_TOKENS, Unfit),
-    (FaultKind.SAFETY, Unfit),
-    (FaultKind.INVALID_ANSWER, Unfit),
-    (FaultKind.EMPTY, Unfit),
+    (FaultKind.BAD_REQUEST, RequestRefused),
+    (FaultKind.SERVER_ERROR, GeminiUnavailable),
+    (FaultKind.UNAVAILABLE, GeminiUnavailable),
+    (FaultKind.HTML_BAD_GATEWAY, GeminiUnavailable),
+    (FaultKind.DROP, GeminiUnavailable),
+    (FaultKind.BAD_JSON, GeminiUnavailable),
+    (FaultKind.MAX_TOKENS, InvalidAnswer),
+    (FaultKind.SAFETY, InvalidAnswer),
+    (FaultKind.INVALID_ANSWER, InvalidAnswer),
+    (FaultKind.EMPTY, InvalidAnswer),
 ]
 
 
-@pytest.mark.parametrize(("kind", "meaning"), MEANINGS, ids=[kind.value for kind, _ in MEANINGS])
-async def test_what_an_error_means(
-    gemini: Gemini, google: Google, question: Prompt, kind: FaultKind, meaning: type[Exception]
+@pytest.mark.parametrize(("kind", "expected"), ERRORS, ids=[kind.value for kind, _ in ERRORS])
+async def test_error_is_translated(
+    gemini: Gemini, gemini_standin: GeminiStandIn, prompt: Prompt, kind: FaultKind, expected: type[Exception]
 ) -> None:
-    """Whether the key is to blame, the request, or nobody; and it is asked once, whatever comes."""
-    google.fails(kind)
+    """Each error of Google becomes one of our errors, without a retry."""
+    gemini_standin.fails(kind)
 
-    with pytest.raises((KeyFailed, NotAnswered)) as raised:
-        await gemini.ask(KEY, question)
+    with pytest.raises((KeyFailed, GeminiError)) as raised:
+        await gemini.ask(KEY, prompt)
 
-    assert type(raised.value) is meaning
-    assert google.requests == 1
-
-
-def test_every_error_is_tried() -> None:
-    """What the stand-in can do is in the list, and silence has a test of its own."""
-    assert {kind for kind, _ in MEANINGS} == set(FaultKind) - {FaultKind.HANG}
+    assert type(raised.value) is expected
+    assert gemini_standin.requests == 1
 
 
-async def test_silence(gemini: Gemini, google: Google, question: Prompt) -> None:
-    """A call ends when its time is over."""
-    google.fails(FaultKind.HANG)
-
-    with pytest.raises(Away):
-        await gemini.ask(KEY, question, timeout_s=0.2)
+def test_every_fault_is_tested() -> None:
+    """The list contains every fault of the stand-in except HANG, which has its own test."""
+    assert {kind for kind, _ in ERRORS} == set(FaultKind) - {FaultKind.HANG}
 
 
-async def test_how_long_a_key_rests(gemini: Gemini, google: Google, question: Prompt) -> None:
-    """For a minute's quota, as long as Google says."""
-    google.fails(FaultKind.MINUTE_QUOTA, retry_delay_s=12.5)
+async def test_call_without_answer_ends_after_its_timeout(
+    gemini: Gemini, gemini_standin: GeminiStandIn, prompt: Prompt
+) -> None:
+    """A call without an answer ends after its timeout."""
+    gemini_standin.fails(FaultKind.HANG)
+
+    with pytest.raises(GeminiUnavailable):
+        await gemini.ask(KEY, prompt, timeout_s=0.2)
+
+
+async def test_minute_quota_error_has_googles_retry_delay(
+    gemini: Gemini, gemini_standin: GeminiStandIn, prompt: Prompt
+) -> None:
+    """The error for an exhausted minute quota has the retry delay that Google sends."""
+    gemini_standin.fails(FaultKind.MINUTE_QUOTA, retry_delay_s=12.5)
 
     with pytest.raises(MinuteExhausted) as raised:
-        await gemini.ask(KEY, question)
+        await gemini.ask(KEY, prompt)
 
     assert raised.value.retry_after_s == 12.5
 
 
-async def test_a_real_quota_of_a_day(gemini: Gemini, google: Google, question: Prompt) -> None:
-    """What the day's quota says about when to try again is not believed."""
-    google.stand_in.quotas.per_day = 1
-    await gemini.ask(KEY, question)
+async def test_daily_quota_error_ignores_the_retry_delay(
+    gemini: Gemini, gemini_standin: GeminiStandIn, prompt: Prompt
+) -> None:
+    """An exhausted daily quota is a DayExhausted error, although Google also sends a short retry delay."""
+    gemini_standin.stand_in.quotas.per_day = 1
+    await gemini.ask(KEY, prompt)
 
     with pytest.raises(DayExhausted):
-        await gemini.ask(KEY, question)
+        await gemini.ask(KEY, prompt)
 
 
-async def test_an_unknown_key(gemini: Gemini, question: Prompt) -> None:
-    """Google says 400, and means the key."""
+async def test_unknown_key_is_refused(gemini: Gemini, prompt: Prompt) -> None:
+    """Google answers 400 for an unknown key, which is a KeyRefused error."""
     with pytest.raises(KeyRefused, match="400"):
-        await gemini.ask(SecretStr("AIza-nobodys"), question)
+        await gemini.ask(SecretStr("AIza-unknown"), prompt)
 
 
-async def test_an_unknown_model(settings_with_keys: Settings, question: Prompt) -> None:
-    """That is our mistake, and no key's."""
+async def test_unknown_model_is_a_refused_request(settings_with_keys: Settings, prompt: Prompt) -> None:
+    """A request for an unknown model is refused, and the key is not the cause."""
     settings = settings_with_keys.model_copy(update={"gemini_model": "gemini-0.1-nothing"})
     async with open_gemini(settings) as gemini:
-        with pytest.raises(Refused, match="404"):
-            await gemini.ask(KEY, question)
+        with pytest.raises(RequestRefused, match="404"):
+            await gemini.ask(KEY, prompt)
 
 
-async def test_nobody_at_the_address(settings: Settings, question: Prompt) -> None:
-    """It may come back."""
-    elsewhere = settings.model_copy(update={"gemini_api_url": f"http://127.0.0.1:{free_port()}"})
-    async with open_gemini(elsewhere) as gemini:
-        with pytest.raises(Away):
-            await gemini.ask(KEY, question)
+async def test_unreachable_server_is_unavailable(settings: Settings, prompt: Prompt) -> None:
+    """A server that does not accept connections is unavailable."""
+    unreachable = settings.model_copy(update={"gemini_api_url": f"http://127.0.0.1:{free_port()}"})
+    async with open_gemini(unreachable) as gemini:
+        with pytest.raises(GeminiUnavailable):
+            await gemini.ask(KEY, prompt)
 
 
-async def test_an_error_does_not_name_the_key(gemini: Gemini, google: Google, question: Prompt) -> None:
-    """Google does so in some of them; ours go into logs and onto dashboards."""
-    google.fails(FaultKind.FORBIDDEN)
+async def test_error_text_does_not_contain_the_key(
+    gemini: Gemini, gemini_standin: GeminiStandIn, prompt: Prompt
+) -> None:
+    """Our error texts hide the key that some of Google's errors contain."""
+    gemini_standin.fails(FaultKind.FORBIDDEN)
 
     with pytest.raises(KeyRefused, match=r"\(the key\)") as raised:
-        await gemini.ask(KEY, question)
+        await gemini.ask(KEY, prompt)
 
     assert KEY.get_secret_value() not in str(raised.value)
     assert raised.value.__cause__ is None
@@ -171,12 +181,14 @@ async def test_an_error_does_not_name_the_key(gemini: Gemini, google: Google, qu
         "```json\n{}\n```",
     ],
 )
-async def test_an_answer_that_does_not_fit(gemini: Gemini, google: Google, question: Prompt, text: str) -> None:
-    """One sentence, one to three tips, at most 300 characters each, plain text: nothing else is a recommendation."""
-    google.fails(FaultKind.INVALID_ANSWER, text=text)
+async def test_invalid_answer_is_refused(
+    gemini: Gemini, gemini_standin: GeminiStandIn, prompt: Prompt, text: str
+) -> None:
+    """A valid answer has one sentence and one to three tips, in plain text of at most 300 characters each."""
+    gemini_standin.fails(FaultKind.INVALID_ANSWER, text=text)
 
-    with pytest.raises(Unfit):
-        await gemini.ask(KEY, question)
+    with pytest.raises(InvalidAnswer):
+        await gemini.ask(KEY, prompt)
 
 
 @pytest.mark.parametrize(
@@ -187,8 +199,10 @@ async def test_an_answer_that_does_not_fit(gemini: Gemini, google: Google, quest
         "  Soup & salad, mostly – 40 % each…  ",
     ],
 )
-async def test_an_answer_that_fits(gemini: Gemini, google: Google, question: Prompt, summary: str) -> None:
-    """Abbreviations, figures and other punctuation make no second sentence."""
-    google.fails(FaultKind.INVALID_ANSWER, text=f'{{"summary": "{summary}", "tips": ["Try the salad."]}}')
+async def test_abbreviations_do_not_end_the_sentence(
+    gemini: Gemini, gemini_standin: GeminiStandIn, prompt: Prompt, summary: str
+) -> None:
+    """Abbreviations, numbers and other punctuation do not count as a second sentence."""
+    gemini_standin.fails(FaultKind.INVALID_ANSWER, text=f'{{"summary": "{summary}", "tips": ["Try the salad."]}}')
 
-    assert (await gemini.ask(KEY, question)).summary == summary.strip()
+    assert (await gemini.ask(KEY, prompt)).summary == summary.strip()

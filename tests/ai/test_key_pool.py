@@ -1,4 +1,4 @@
-"""The pool of Gemini keys: never one request more than a key, or its project, is good for."""
+"""The pool of Gemini keys: it never grants more requests than the limit of a key or of its project."""
 
 import asyncio
 import os
@@ -20,19 +20,19 @@ from sqlmodel import delete, select
 from app.ai.key_pool import (
     ROTATIONS_KEPT,
     Grant,
-    KeysResting,
+    KeysExhausted,
     KeyState,
     UnknownKey,
-    day_of,
-    end_of,
+    quota_day,
+    quota_day_end,
     requests_left,
 )
 from app.clients import Clients
 from app.dev.embedded import Redis
+from app.dev.ports import free_port
 from app.models import GeminiUsage
 from app.settings import Settings
-from tests.ai.pools import NOON, Pool, Time, keys
-from tests.conftest import free_port
+from tests.ai.pools import NOON, Clock, Pool, parse_keys
 from tests.servers import DEADLINE_S, POLL_S, until
 
 SECRETS = ("AIza-one", "AIza-two", "AQ.three")
@@ -40,64 +40,64 @@ SECRETS = ("AIza-one", "AIza-two", "AQ.three")
 
 @pytest.fixture
 def pool(clients: Clients) -> Pool:
-    """Three keys of their own, three requests each."""
-    return Pool(clients, keys(*SECRETS), limit=3)
+    """Three keys, each with its own project and a limit of three requests."""
+    return Pool(clients, parse_keys(*SECRETS), limit=3)
 
 
 @pytest.fixture
 def shared(clients: Clients) -> Pool:
-    """Two keys of one project, and one of its own; three requests each."""
-    return Pool(clients, keys("kitchen:a", "kitchen:b", "c"), limit=3)
+    """Two keys of one project and one key with its own project; the limit is three requests."""
+    return Pool(clients, parse_keys("shared:a", "shared:b", "c"), limit=3)
 
 
-def test_a_key_is_known_by_a_hash() -> None:
-    """Neither the id nor any text of a key has the key in it."""
-    [key] = keys("kitchen:AIza-secret")
+def test_key_texts_do_not_contain_the_secret() -> None:
+    """No text of a key contains its secret; the id is a hash."""
+    [key] = parse_keys("shared:AIza-secret")
 
     assert "AIza" not in f"{key} {key!r} {key.id} {key.project} {key.scopes}"
     assert len(key.id) == 8
 
 
-def test_a_project_may_have_a_colon_in_its_name() -> None:
-    """Projects that belong to a domain are called `example.com:lunch`."""
-    [key] = keys("example.com:lunch:AIza-secret")
+def test_project_name_may_contain_a_colon() -> None:
+    """The name of a project that belongs to a domain contains a colon, as in `example.com:lunch`."""
+    [key] = parse_keys("example.com:lunch:AIza-secret")
 
     assert (key.project, key.secret.get_secret_value()) == ("example.com:lunch", "AIza-secret")
 
 
-async def test_a_key_is_used_up_before_the_next_is_taken(pool: Pool) -> None:
-    """One key after the other, in the order in which they are given."""
-    assert await pool.take_all() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+async def test_key_is_exhausted_before_the_next_one_is_used(pool: Pool) -> None:
+    """The pool exhausts one key after the other, in the order of the settings."""
+    assert await pool.acquire_all() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 
 
 async def test_keys_of_a_project_share_its_quota(shared: Pool) -> None:
-    """Two keys of one project are good for as many requests as one."""
-    assert await shared.take_all() == [0, 0, 0, 2, 2, 2]
+    """Two keys of one project have as many requests as one key."""
+    assert await shared.acquire_all() == [0, 0, 0, 2, 2, 2]
 
 
-async def test_when_all_are_used_up_they_rest_until_the_day_ends(pool: Pool) -> None:
-    """The next request may be made at midnight in California."""
-    await pool.take_all()
+async def test_exhausted_keys_are_ready_after_midnight_pacific_time(pool: Pool) -> None:
+    """If all keys are exhausted, the next request may be made at midnight Pacific time."""
+    await pool.acquire_all()
 
-    assert await pool.until() == datetime(2026, 7, 16, 7, tzinfo=UTC)
-
-
-async def test_nothing_is_granted_at_the_very_end_of_a_day(pool: Pool) -> None:
-    """Such a request could arrive on the next day, and count there."""
-    midnight = end_of(day_of(NOON))
-    pool.time.now = midnight - timedelta(seconds=10)
-    last = await pool.until()
-    pool.time.now = midnight
-
-    assert (last, await pool.take()) == (midnight, 0)
+    assert await pool.exhausted_until() == datetime(2026, 7, 16, 7, tzinfo=UTC)
 
 
-async def test_a_new_day_begins_with_the_key_that_is_in_use(pool: Pool) -> None:
-    """On the next day each is good for as many again."""
-    await pool.take_all()
-    pool.time.now = datetime(2026, 7, 16, 7, tzinfo=UTC)
+async def test_nothing_is_granted_in_the_last_seconds_of_a_day(pool: Pool) -> None:
+    """The pool grants nothing in the last ten seconds of a quota day: Google might count the request in the next day."""
+    midnight = quota_day_end(quota_day(NOON))
+    pool.clock.now = midnight - timedelta(seconds=10)
+    last = await pool.exhausted_until()
+    pool.clock.now = midnight
 
-    assert await pool.take_all() == [2, 2, 2, 0, 0, 0, 1, 1, 1]
+    assert (last, await pool.acquire()) == (midnight, 0)
+
+
+async def test_new_day_begins_with_the_current_key(pool: Pool) -> None:
+    """On the next quota day each key has its full limit again, and the current key comes first."""
+    await pool.acquire_all()
+    pool.clock.now = datetime(2026, 7, 16, 7, tzinfo=UTC)
+
+    assert await pool.acquire_all() == [2, 2, 2, 0, 0, 0, 1, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -109,240 +109,241 @@ async def test_a_new_day_begins_with_the_key_that_is_in_use(pool: Pool) -> None:
         (date(2026, 12, 24), datetime(2026, 12, 24, 8, tzinfo=UTC), 24),
     ],
 )
-def test_days_are_californias(day: date, begins: datetime, hours: int) -> None:
-    """A day goes from midnight to midnight there, also when its clocks are changed."""
+def test_quota_day_follows_pacific_time(day: date, begins: datetime, hours: int) -> None:
+    """A quota day lasts from midnight to midnight Pacific time, also when daylight saving time begins or ends."""
     last = begins + timedelta(hours=hours) - timedelta(microseconds=1)
 
-    assert (day_of(begins), day_of(last)) == (day, day)
-    assert end_of(day) == begins + timedelta(hours=hours)
+    assert (quota_day(begins), quota_day(last)) == (day, day)
+    assert quota_day_end(day) == begins + timedelta(hours=hours)
 
 
-async def test_the_count_outlives_a_restart(pool: Pool) -> None:
-    """Another process goes on where the first has stopped."""
-    await pool.take()
+async def test_count_survives_a_restart(pool: Pool) -> None:
+    """A new process continues with the counters of the previous one."""
+    await pool.acquire()
 
-    assert await pool.restarted().take_all() == [0, 0, 1, 1, 1, 2, 2, 2]
+    assert await pool.restart().acquire_all() == [0, 0, 1, 1, 1, 2, 2, 2]
 
 
-async def test_what_redis_has_lost_is_put_back(pool: Pool) -> None:
-    """A flush cannot cause one request more: the ledger says what was made."""
-    taken = [await pool.take() for _ in range(4)]
+async def test_lost_counters_are_restored(pool: Pool) -> None:
+    """After a flush of Redis the counters are restored from the ledger, so the limit still holds."""
+    positions = [await pool.acquire() for _ in range(4)]
     await pool.clients.redis.flushall()
 
-    assert Counter([*taken, *await pool.take_all()]) == {0: 3, 1: 3, 2: 3}
+    assert Counter([*positions, *await pool.acquire_all()]) == {0: 3, 1: 3, 2: 3}
 
 
-async def test_a_backup_of_redis_that_is_behind_is_found_out(pool: Pool) -> None:
-    """Counters that are too low grant nothing that the ledger does not have left."""
-    taken = [await pool.take() for _ in range(4)]
-    used = f"{{gemini}}:used:{day_of(NOON)}"
+async def test_outdated_counters_are_restored(pool: Pool) -> None:
+    """If the counters in Redis are too low, the ledger still refuses requests above the limit."""
+    positions = [await pool.acquire() for _ in range(4)]
+    used = f"{{gemini}}:used:{quota_day(NOON)}"
     await pool.clients.redis.hset(used, mapping={scope: 0 for key in pool.keys for scope in key.scopes})  # type: ignore[misc]
 
-    assert Counter([*taken, *await pool.take_all()]) == {0: 3, 1: 3, 2: 3}
+    assert Counter([*positions, *await pool.acquire_all()]) == {0: 3, 1: 3, 2: 3}
 
 
-async def test_a_key_that_is_given_to_a_project_keeps_its_count(pool: Pool) -> None:
-    """Neither the key nor the project gets more than its limit by a change of the settings."""
-    await pool.take()
-    moved = Pool(pool.clients, keys(f"kitchen:{SECRETS[0]}", "kitchen:new"), 3, pool.time)
+async def test_key_that_moves_to_a_project_keeps_its_count(pool: Pool) -> None:
+    """When the settings move a key to a project, the requests of the key still count."""
+    await pool.acquire()
+    moved = Pool(pool.clients, parse_keys(f"shared:{SECRETS[0]}", "shared:new"), 3, pool.clock)
 
-    assert await moved.take_all() == [0, 0, 1]
-
-
-async def test_too_many_in_a_minute_is_a_short_rest(pool: Pool) -> None:
-    """The key rests for as long as Google says; the next one is used meanwhile, and until it is used up."""
-    await pool.pool.rest(await granted(pool), 37, "429: slow down")
-
-    first = await pool.take()
-    pool.time.passes(seconds=37)
-
-    assert [first, *await pool.take_all()] == [1, 1, 1, 2, 2, 2, 0, 0]
+    assert await moved.acquire_all() == [0, 0, 1]
 
 
-async def test_a_rest_is_for_all_keys_of_a_project(shared: Pool) -> None:
-    """They share the quota that is used up."""
-    await shared.pool.rest(await granted(shared), 37, "429: slow down")
+async def test_next_key_is_used_during_a_cool_down(pool: Pool) -> None:
+    """While a key cools down the next key is used, and it stays current until it is exhausted."""
+    await pool.pool.cool_down(await acquire_grant(pool), 37, "429: slow down")
 
-    assert await shared.take_all() == [2, 2, 2]
-    assert await shared.until() == NOON + timedelta(seconds=37)
+    first = await pool.acquire()
+    pool.clock.advance(seconds=37)
 
-
-async def test_a_longer_rest_is_not_made_shorter(pool: Pool) -> None:
-    """Of two that are told, the later end counts."""
-    grant = await granted(pool)
-    await pool.pool.rest_until_reset(grant, "429: day")
-    await pool.pool.rest(grant, 1, "429: minute")
-    pool.time.passes(hours=1)
-
-    assert await pool.take_all() == [1, 1, 1, 2, 2, 2]
+    assert [first, *await pool.acquire_all()] == [1, 1, 1, 2, 2, 2, 0, 0]
 
 
-async def test_a_day_that_google_says_is_used_up_rests_until_the_reset(pool: Pool) -> None:
-    """Whatever we have counted."""
-    await pool.pool.rest_until_reset(await granted(pool), "429: day")
+async def test_cool_down_applies_to_all_keys_of_a_project(shared: Pool) -> None:
+    """All keys of a project cool down together, because they share its quota."""
+    await shared.pool.cool_down(await acquire_grant(shared), 37, "429: slow down")
 
-    assert await pool.take_all() == [1, 1, 1, 2, 2, 2]
-    assert await pool.until() == end_of(day_of(NOON))
-
-
-async def test_a_day_that_is_used_up_at_its_very_begin_is_yesterdays(pool: Pool) -> None:
-    """Clocks are not that exact: the key does not rest for a day because it was asked a second after midnight."""
-    pool.time.now = end_of(day_of(NOON)) + timedelta(seconds=1)
-    await pool.pool.rest_until_reset(await granted(pool), "429: day")
-
-    pool.time.passes(minutes=5)
-
-    assert await pool.take_all() == [0, 0, 1, 1, 1, 2, 2, 2]
+    assert await shared.acquire_all() == [2, 2, 2]
+    assert await shared.exhausted_until() == NOON + timedelta(seconds=37)
 
 
-async def test_a_key_that_is_set_aside_stays_so(pool: Pool) -> None:
-    """Over restarts and days, until somebody brings it back."""
-    await pool.pool.set_aside(await granted(pool), "400: API key not valid")
-    pool.time.passes(days=2)
+async def test_cool_down_is_never_shortened(pool: Pool) -> None:
+    """If a project has two cool-downs, the later end applies."""
+    grant = await acquire_grant(pool)
+    await pool.pool.cool_down_until_reset(grant, "429: day")
+    await pool.pool.cool_down(grant, 1, "429: minute")
+    pool.clock.advance(hours=1)
 
-    assert set(await pool.restarted().take_all()) == {1, 2}
-
-
-async def test_nobody_knows_when_keys_that_are_set_aside_come_back(pool: Pool) -> None:
-    """With all of them set aside there is no time to wait for."""
-    while (grant := await pool.grant()) is not None:
-        await pool.pool.set_aside(grant, "403")
-
-    assert await pool.until() is None
+    assert await pool.acquire_all() == [1, 1, 1, 2, 2, 2]
 
 
-async def test_a_key_is_brought_back(pool: Pool) -> None:
-    """What it has used stays used."""
-    grant = await granted(pool)
-    await pool.pool.set_aside(grant, "403")
-    await pool.take_all()
+async def test_exhausted_daily_quota_cools_down_until_the_reset(pool: Pool) -> None:
+    """If Google reports an exhausted daily quota, the key is not used until the reset, even if the pool has counted fewer requests."""
+    await pool.pool.cool_down_until_reset(await acquire_grant(pool), "429: day")
 
-    await pool.pool.reset(grant.key.id)
-
-    assert await pool.take_all() == [0, 0]
+    assert await pool.acquire_all() == [1, 1, 1, 2, 2, 2]
+    assert await pool.exhausted_until() == quota_day_end(quota_day(NOON))
 
 
-async def test_a_key_that_rests_is_brought_back(pool: Pool) -> None:
-    """An operator may know better than Google's answer."""
-    grant = await granted(pool)
-    await pool.pool.rest_until_reset(grant, "429")
+async def test_exhausted_daily_quota_just_after_midnight_is_a_short_cool_down(pool: Pool) -> None:
+    """An exhausted daily quota just after midnight belongs to the day before, so the key cools down for only five minutes."""
+    pool.clock.now = quota_day_end(quota_day(NOON)) + timedelta(seconds=1)
+    await pool.pool.cool_down_until_reset(await acquire_grant(pool), "429: day")
+
+    pool.clock.advance(minutes=5)
+
+    assert await pool.acquire_all() == [0, 0, 1, 1, 1, 2, 2, 2]
+
+
+async def test_disabled_key_stays_disabled(pool: Pool) -> None:
+    """A disabled key stays disabled after a restart and on later days."""
+    await pool.pool.disable(await acquire_grant(pool), "400: API key not valid")
+    pool.clock.advance(days=2)
+
+    assert set(await pool.restart().acquire_all()) == {1, 2}
+
+
+async def test_disabled_keys_have_no_time_of_return(pool: Pool) -> None:
+    """If all keys are disabled, the error has no time at which a key is ready."""
+    while (grant := await pool.find_grant()) is not None:
+        await pool.pool.disable(grant, "403")
+
+    assert await pool.exhausted_until() is None
+
+
+async def test_disabled_key_can_be_reset(pool: Pool) -> None:
+    """A reset makes a disabled key ready, and its count of requests stays."""
+    grant = await acquire_grant(pool)
+    await pool.pool.disable(grant, "403")
+    await pool.acquire_all()
 
     await pool.pool.reset(grant.key.id)
 
-    assert len(await pool.take_all()) == 8
+    assert await pool.acquire_all() == [0, 0]
 
 
-async def test_a_key_that_is_not_there_cannot_be_brought_back(pool: Pool) -> None:
-    """It is named."""
+async def test_key_that_cools_down_can_be_reset(pool: Pool) -> None:
+    """A reset ends the cool-down of a key."""
+    grant = await acquire_grant(pool)
+    await pool.pool.cool_down_until_reset(grant, "429")
+
+    await pool.pool.reset(grant.key.id)
+
+    assert len(await pool.acquire_all()) == 8
+
+
+async def test_unknown_key_cannot_be_reset(pool: Pool) -> None:
+    """The error for the reset of an unknown key contains its id."""
     with pytest.raises(UnknownKey, match="nothing"):
         await pool.pool.reset("nothing")
 
 
 async def test_rotations_are_logged(pool: Pool) -> None:
-    """Each change says from which key to which, when and why; the latest first."""
-    await pool.pool.set_aside(await granted(pool), "403")
-    await pool.take_all()
+    """A rotation has the time, both keys and the reason; the latest rotation comes first."""
+    await pool.pool.disable(await acquire_grant(pool), "403")
+    await pool.acquire_all()
 
-    told = [(it.at, it.from_id, it.to_id, it.reason) for it in await pool.pool.rotations()]
+    rotations = [(change.at, change.from_id, change.to_id, change.reason) for change in await pool.pool.rotations()]
 
     first, second, third = (key.id for key in pool.keys)
-    assert told == [(NOON, second, third, "used up"), (NOON, first, second, "set aside")]
+    assert rotations == [(NOON, second, third, "exhausted"), (NOON, first, second, "disabled")]
 
 
-async def test_a_key_that_is_not_in_the_settings_any_more_is_left(pool: Pool) -> None:
-    """Its turn ends with the new settings."""
-    await pool.take()
-    others = Pool(pool.clients, pool.keys[1:], 3, pool.time)
+async def test_removed_key_is_replaced(pool: Pool) -> None:
+    """If the current key is removed from the settings, the next key replaces it."""
+    await pool.acquire()
+    others = Pool(pool.clients, pool.keys[1:], 3, pool.clock)
 
-    assert await others.take() == 0
+    assert await others.acquire() == 0
     [rotation] = await others.pool.rotations()
     assert rotation.reason == "removed"
 
 
-async def test_the_log_of_rotations_does_not_grow(clients: Clients) -> None:
-    """The last 100 are kept."""
-    pool = Pool(clients, keys("a", "b"), limit=1000)
+async def test_log_of_rotations_is_limited(clients: Clients) -> None:
+    """The log contains only the last 100 rotations."""
+    pool = Pool(clients, parse_keys("a", "b"), limit=1000)
     for _ in range(ROTATIONS_KEPT + 5):
-        await pool.pool.rest(await granted(pool), 1, "429")
-        pool.time.passes(milliseconds=600)
+        await pool.pool.cool_down(await acquire_grant(pool), 1, "429")
+        pool.clock.advance(milliseconds=600)
 
     assert len(await pool.pool.rotations()) == ROTATIONS_KEPT
 
 
-async def test_how_keys_stand(pool: Pool) -> None:
-    """Used, left, state, until when, and the last error, of each."""
-    await pool.pool.set_aside(await granted(pool), "403: no")
-    await pool.pool.rest(await granted(pool), 60, "429: slow down")
-    await pool.pool.failed(await granted(pool), "503: overloaded")
+async def test_usage_shows_counts_state_and_last_error(pool: Pool) -> None:
+    """The usage of a key has its counts, its state with the end time, and its last error."""
+    await pool.pool.disable(await acquire_grant(pool), "403: no")
+    await pool.pool.cool_down(await acquire_grant(pool), 60, "429: slow down")
+    await pool.pool.record_failure(await acquire_grant(pool), "503: overloaded")
 
-    stand = [(it.used, it.left, it.state, it.until, it.last_error) for it in await pool.pool.usage()]
+    usage = [(key.used, key.left, key.state, key.until, key.last_error) for key in await pool.pool.usage()]
 
-    assert stand == [
-        (1, 0, KeyState.SET_ASIDE, None, "403: no"),
+    assert usage == [
+        (1, 0, KeyState.DISABLED, None, "403: no"),
         (1, 2, KeyState.COOLING_DOWN, NOON + timedelta(seconds=60), "429: slow down"),
         (1, 2, KeyState.READY, None, "503: overloaded"),
     ]
 
 
-async def test_a_request_that_went_well_ends_an_error(pool: Pool) -> None:
-    """What is told is how a key stands now."""
-    grant = await granted(pool)
-    await pool.pool.failed(grant, "503: overloaded")
+async def test_success_deletes_the_last_error(pool: Pool) -> None:
+    """A successful request deletes the last error of its key."""
+    grant = await acquire_grant(pool)
+    await pool.pool.record_failure(grant, "503: overloaded")
 
-    await pool.pool.went_well(grant)
+    await pool.pool.record_success(grant)
 
     assert {key.last_error for key in await pool.pool.usage()} == {None}
 
 
-async def test_an_answer_that_was_on_its_way_hides_nothing(pool: Pool) -> None:
-    """Why a key rests is still to be seen after another request of it has gone well."""
-    one, other = await granted(pool), await granted(pool)
-    await pool.pool.rest_until_reset(one, "429: day")
+async def test_late_success_keeps_the_error_of_a_cool_down(pool: Pool) -> None:
+    """A success that arrives during a cool-down keeps the error that caused it."""
+    one, other = await acquire_grant(pool), await acquire_grant(pool)
+    await pool.pool.cool_down_until_reset(one, "429: day")
 
-    await pool.pool.went_well(other)
+    await pool.pool.record_success(other)
 
     assert (await pool.pool.usage())[0].last_error == "429: day"
 
 
-async def test_prometheus_is_told(pool: Pool) -> None:
-    """Used, left, and whether somebody has to look, of each key."""
-    await pool.pool.set_aside(await granted(pool), "403: no")
-    await pool.take()
+async def test_usage_updates_the_gauges(pool: Pool) -> None:
+    """The gauges show the used and remaining requests of each key, and whether it is disabled."""
+    await pool.pool.disable(await acquire_grant(pool), "403: no")
+    await pool.acquire()
 
     await pool.pool.usage()
 
-    names = ("requests_used", "requests_left", "key_set_aside")
+    names = ("requests_used", "requests_left", "key_disabled")
     labels = [{"key": key.id, "project": key.project} for key in pool.keys[:2]]
-    assert [[REGISTRY.get_sample_value(f"lunch_bot_gemini_{name}", of) for name in names] for of in labels] == [
+    assert [[REGISTRY.get_sample_value(f"lunch_bot_gemini_{name}", key) for name in names] for key in labels] == [
         [1, 0, 1],
         [1, 2, 0],
     ]
 
 
-async def test_how_keys_stand_after_a_flush(pool: Pool) -> None:
-    """Who only looks is told what was really made."""
-    await pool.take()
+async def test_usage_after_a_flush_is_restored(pool: Pool) -> None:
+    """After a flush of Redis the usage shows the count of the ledger."""
+    await pool.acquire()
     await pool.clients.redis.flushall()
 
     assert [key.used for key in await pool.pool.usage()] == [1, 0, 0]
 
 
-async def test_keys_of_a_project_are_counted_together(shared: Pool) -> None:
-    """What is left of the pool counts a project's quota once."""
-    await shared.take()
+async def test_requests_left_counts_a_project_once(shared: Pool) -> None:
+    """A project's quota counts only once in the requests that the pool has left."""
+    await shared.acquire()
 
     assert requests_left(await shared.pool.usage()) == 2 + 3
 
 
 class ClusterOfOne(Redis):
-    """Redis Cluster on one node: it refuses a script whose keys are not all in one slot."""
+    """Redis Cluster on one node. It refuses a script whose keys are in different slots."""
 
     def command(self, port: int) -> list[str]:
         return [*super().command(port), "--cluster-enabled", "yes", "--cluster-port", str(free_port())]
 
 
-async def test_it_works_on_a_cluster(clients: Clients, tmp_path: Path) -> None:
-    """All keys of a script have one hash tag."""
+@pytest.mark.slow
+async def test_pool_works_on_a_cluster(clients: Clients, tmp_path: Path) -> None:
+    """All Redis keys of a script have one hash tag, so the pool works on Redis Cluster."""
     service = ClusterOfOne(tmp_path, durable=False)
     await service.start()
     try:
@@ -351,10 +352,10 @@ async def test_it_works_on_a_cluster(clients: Clients, tmp_path: Path) -> None:
             async with asyncio.timeout(DEADLINE_S):
                 while not await _is_up(redis):
                     await asyncio.sleep(POLL_S)
-            pool = Pool(replace(clients, redis=redis), keys(*SECRETS), 3)
-            grant = await granted(pool)
-            await pool.pool.rest(grant, 1, "429")
-            await pool.pool.set_aside(grant, "403")
+            pool = Pool(replace(clients, redis=redis), parse_keys(*SECRETS), 3)
+            grant = await acquire_grant(pool)
+            await pool.pool.cool_down(grant, 1, "429")
+            await pool.pool.disable(grant, "403")
             await pool.pool.reset(grant.key.id)
 
             assert [key.used for key in await pool.pool.usage()] == [1, 0, 0]
@@ -362,54 +363,60 @@ async def test_it_works_on_a_cluster(clients: Clients, tmp_path: Path) -> None:
         await service.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [0, 12], ids=["undisturbed", "killed"])
-async def test_many_processes_at_once(settings: Settings, clients: Clients, tmp_path: Path, kills: int) -> None:
-    """16 processes take from 3 keys as fast as they can, and some are killed: 3 × 195 grants, and not one more.
+async def test_many_processes_stay_within_the_limit(
+    settings: Settings, clients: Clients, tmp_path: Path, kills: int
+) -> None:
+    """The pool counts exactly 3 × 195 requests of 16 processes with 3 keys, even if some of the processes are killed.
 
-    A grant dies with a process that is killed before it has noted it: it is counted and not made.
+    A grant of a killed process may be missing in the ledger and in the file of grants.
     """
-    await acquire_at_once(settings, tmp_path, kills)
+    await run_acquirers(settings, tmp_path, kills)
 
-    counted = [key.used for key in await Pool(clients, keys(*SECRETS), 195, Time(datetime.now(UTC))).pool.usage()]
-    noted = await ledger(clients)
-    made = Counter((tmp_path / "grants").read_text().split())
-    assert sum(counted) == 585
-    assert counted == [195, 195, 195]
-    assert 585 - kills <= sum(noted.values()) <= 585
-    assert sum(noted.values()) - kills <= sum(made.values())
-    assert all(made[key] <= noted[key] <= 195 for key in noted)
+    used = [key.used for key in await Pool(clients, parse_keys(*SECRETS), 195, Clock(datetime.now(UTC))).pool.usage()]
+    in_ledger = await count_in_ledger(clients)
+    grants = Counter((tmp_path / "grants").read_text().split())
+    assert sum(used) == 585
+    assert used == [195, 195, 195]
+    assert 585 - kills <= sum(in_ledger.values()) <= 585
+    assert sum(in_ledger.values()) - kills <= sum(grants.values())
+    assert all(grants[key] <= in_ledger[key] <= 195 for key in in_ledger)
 
 
-async def test_many_processes_and_redis_is_emptied(settings: Settings, clients: Clients, tmp_path: Path) -> None:
-    """Whatever Redis loses while 16 processes take keys: the ledger lets exactly 3 × 195 requests be made."""
+@pytest.mark.slow
+async def test_many_processes_stay_within_the_limit_when_redis_is_flushed(
+    settings: Settings, clients: Clients, tmp_path: Path
+) -> None:
+    """If Redis is flushed while 16 processes acquire keys, the ledger still allows exactly 3 × 195 requests."""
 
     async def flush() -> None:
         for number in range(100, 500, 100):
-            await until(lambda number=number: lines(tmp_path / "grants") > number)  # type: ignore[misc]
+            await until(lambda number=number: count_lines(tmp_path / "grants") > number)  # type: ignore[misc]
             await clients.redis.flushall()
 
-    await asyncio.gather(acquire_at_once(settings, tmp_path, kills=0), flush())
+    await asyncio.gather(run_acquirers(settings, tmp_path, kills=0), flush())
 
-    made = Counter((tmp_path / "grants").read_text().split())
-    assert made == await ledger(clients) == {key.id: 195 for key in keys(*SECRETS)}
+    grants = Counter((tmp_path / "grants").read_text().split())
+    assert grants == await count_in_ledger(clients) == {key.id: 195 for key in parse_keys(*SECRETS)}
 
 
 @dataclass
 class Model:
-    """The rules in plain words. Places of keys instead of ids, and no Redis."""
+    """A simple model of the rules, with positions instead of key ids, and without Redis."""
 
     projects: list[str]
     limit: int
     now: datetime = NOON
     used: Counter[tuple[date, str]] = field(default_factory=Counter)
-    rests: dict[str, datetime] = field(default_factory=dict)
-    aside: set[int] = field(default_factory=set)
+    cool_downs: dict[str, datetime] = field(default_factory=dict)
+    disabled: set[int] = field(default_factory=set)
     current: int = 0
 
     def acquire(self) -> int | datetime | None:
-        """The key that is granted; or when to ask again."""
-        if end_of(self.day) - self.now <= timedelta(seconds=10):
-            return end_of(self.day)
+        """Return the position of the granted key, or the time of the next possible grant."""
+        if quota_day_end(self.day) - self.now <= timedelta(seconds=10):
+            return quota_day_end(self.day)
         for step in range(len(self.projects)):
             key = (self.current + step) % len(self.projects)
             if self.ready_at(key) == self.now:
@@ -420,33 +427,33 @@ class Model:
         return min((at for key in range(len(self.projects)) if (at := self.ready_at(key))), default=None)
 
     def ready_at(self, key: int) -> datetime | None:
-        if key in self.aside:
+        if key in self.disabled:
             return None
-        ready = max(self.now, self.rests.get(self.projects[key], self.now))
-        is_used_up = self.limit in {self.used[self.day, f"key {key}"], self.used[self.day, self.projects[key]]}
-        return max(ready, end_of(self.day)) if is_used_up else ready
+        ready = max(self.now, self.cool_downs.get(self.projects[key], self.now))
+        is_exhausted = self.limit in {self.used[self.day, f"key {key}"], self.used[self.day, self.projects[key]]}
+        return max(ready, quota_day_end(self.day)) if is_exhausted else ready
 
     @property
     def day(self) -> date:
-        return day_of(self.now)
+        return quota_day(self.now)
 
-    def rest(self, key: int, until: datetime) -> None:
+    def cool_down(self, key: int, until: datetime) -> None:
         project = self.projects[key]
-        self.rests[project] = max(until, self.rests.get(project, until))
+        self.cool_downs[project] = max(until, self.cool_downs.get(project, until))
 
-    def rest_until_reset(self, key: int) -> None:
-        begin = end_of(self.day - timedelta(days=1))
-        is_early = self.now - begin < timedelta(minutes=5)
-        self.rest(key, self.now + timedelta(minutes=5) if is_early else end_of(self.day))
+    def cool_down_until_reset(self, key: int) -> None:
+        day_start = quota_day_end(self.day - timedelta(days=1))
+        is_early = self.now - day_start < timedelta(minutes=5)
+        self.cool_down(key, self.now + timedelta(minutes=5) if is_early else quota_day_end(self.day))
 
     def reset(self, key: int) -> None:
-        self.aside.discard(key)
-        self.rests.pop(self.projects[key], None)
+        self.disabled.discard(key)
+        self.cool_downs.pop(self.projects[key], None)
 
     def flush(self) -> None:
-        """All is lost but what was made."""
-        self.rests.clear()
-        self.aside.clear()
+        """Lose everything except the counts, which the ledger restores."""
+        self.cool_downs.clear()
+        self.disabled.clear()
         self.current = 0
 
 
@@ -454,24 +461,24 @@ STEPS = st.one_of(
     st.just(("acquire",)),
     st.just(("acquire",)),
     st.just(("acquire",)),
-    st.tuples(st.just("rest"), st.integers(0, 100)),
-    st.just(("rest_until_reset",)),
-    st.just(("set_aside",)),
-    st.just(("went_well",)),
-    st.just(("failed",)),
+    st.tuples(st.just("cool_down"), st.integers(0, 100)),
+    st.just(("cool_down_until_reset",)),
+    st.just(("disable",)),
+    st.just(("record_success",)),
+    st.just(("record_failure",)),
     st.tuples(st.just("reset"), st.integers(0, 3)),
-    st.tuples(st.just("time"), st.sampled_from([1, 30, 60, 3600, 6 * 3600, 24 * 3600])),
-    st.tuples(st.just("midnight"), st.integers(-12, 2)),
+    st.tuples(st.just("advance"), st.sampled_from([1, 30, 60, 3600, 6 * 3600, 24 * 3600])),
+    st.tuples(st.just("go_to_midnight"), st.integers(-12, 2)),
     st.just(("flush",)),
 )
 
 
-class Play:
-    """A pool and its description: what is done to one is done to the other."""
+class Comparison:
+    """A pool and its model. Each step changes both."""
 
-    def __init__(self, clients: Clients, begin: datetime) -> None:
-        self.pool = Pool(clients, keys("kitchen:a", "kitchen:b", "c", "d"), 3, Time(begin))
-        self.model = Model(["kitchen", "kitchen", "c", "d"], 3, begin)
+    def __init__(self, clients: Clients, start: datetime) -> None:
+        self.pool = Pool(clients, parse_keys("shared:a", "shared:b", "c", "d"), 3, Clock(start))
+        self.model = Model(["shared", "shared", "c", "d"], 3, start)
         self.grant = Grant(self.pool.keys[0])
 
     @property
@@ -479,41 +486,43 @@ class Play:
         return self.pool.keys.index(self.grant.key)
 
     async def acquire(self) -> None:
-        answer: int | datetime | None
+        result: int | datetime | None
         try:
             self.grant = await self.pool.pool.acquire()
-            answer = self.key
-        except KeysResting as resting:
-            answer = resting.until
-        assert answer == self.model.acquire()
+            result = self.key
+        except KeysExhausted as exhausted:
+            result = exhausted.until
+        assert result == self.model.acquire()
 
-    async def rest(self, seconds: int) -> None:
-        await self.pool.pool.rest(self.grant, seconds, "429")
-        self.model.rest(self.key, self.model.now + timedelta(seconds=seconds))
+    async def cool_down(self, seconds: int) -> None:
+        await self.pool.pool.cool_down(self.grant, seconds, "429")
+        self.model.cool_down(self.key, self.model.now + timedelta(seconds=seconds))
 
-    async def rest_until_reset(self) -> None:
-        await self.pool.pool.rest_until_reset(self.grant, "429")
-        self.model.rest_until_reset(self.key)
+    async def cool_down_until_reset(self) -> None:
+        await self.pool.pool.cool_down_until_reset(self.grant, "429")
+        self.model.cool_down_until_reset(self.key)
 
-    async def set_aside(self) -> None:
-        await self.pool.pool.set_aside(self.grant, "403")
-        self.model.aside.add(self.key)
+    async def disable(self) -> None:
+        await self.pool.pool.disable(self.grant, "403")
+        self.model.disabled.add(self.key)
 
-    async def went_well(self) -> None:
-        await self.pool.pool.went_well(self.grant)
+    async def record_success(self) -> None:
+        await self.pool.pool.record_success(self.grant)
 
-    async def failed(self) -> None:
-        await self.pool.pool.failed(self.grant, "503")
+    async def record_failure(self) -> None:
+        await self.pool.pool.record_failure(self.grant, "503")
 
     async def reset(self, number: int) -> None:
         await self.pool.pool.reset(self.pool.keys[number].id)
         self.model.reset(number)
 
-    async def time(self, seconds: int) -> None:
-        self.model.now = self.pool.time.now = self.model.now + timedelta(seconds=seconds)
+    async def advance(self, seconds: int) -> None:
+        self.model.now = self.pool.clock.now = self.model.now + timedelta(seconds=seconds)
 
-    async def midnight(self, seconds: int) -> None:
-        self.model.now = self.pool.time.now = max(self.model.now, end_of(self.model.day) + timedelta(seconds=seconds))
+    async def go_to_midnight(self, seconds: int) -> None:
+        self.model.now = self.pool.clock.now = max(
+            self.model.now, quota_day_end(self.model.day) + timedelta(seconds=seconds)
+        )
 
     async def flush(self) -> None:
         await self.pool.clients.redis.flushall()
@@ -523,33 +532,31 @@ class Play:
 @settings_of_hypothesis(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     steps=st.lists(STEPS, min_size=10, max_size=60),
-    begin=st.sampled_from([NOON, datetime(2026, 3, 8, 9, tzinfo=UTC), datetime(2026, 11, 1, 9, tzinfo=UTC)]),
+    start=st.sampled_from([NOON, datetime(2026, 3, 8, 9, tzinfo=UTC), datetime(2026, 11, 1, 9, tzinfo=UTC)]),
 )
-async def test_whatever_happens_the_pool_follows_its_rules(
-    clients: Clients, steps: list[tuple[Any, ...]], begin: datetime
-) -> None:
-    """Random grants, outcomes, hours and losses: each answer is that of a plain description of the rules."""
+async def test_pool_behaves_like_its_model(clients: Clients, steps: list[tuple[Any, ...]], start: datetime) -> None:
+    """After any sequence of grants, outcomes, time steps and flushes, the pool gives the same results as the model."""
     await clients.redis.flushall()
     async with clients.db() as session:
         await session.execute(delete(GeminiUsage))
-    play = Play(clients, begin)
+    comparison = Comparison(clients, start)
     for name, *arguments in steps:
-        await getattr(play, name)(*arguments)
+        await getattr(comparison, name)(*arguments)
 
-        usage, model = await play.pool.pool.usage(), play.model
-        assert [it.state is KeyState.READY for it in usage] == [model.ready_at(n) == model.now for n in range(4)]
-        assert [it.used for it in usage] == [model.used[model.day, f"key {n}"] for n in range(4)]
+        usage, model = await comparison.pool.pool.usage(), comparison.model
+        assert [key.state is KeyState.READY for key in usage] == [model.ready_at(n) == model.now for n in range(4)]
+        assert [key.used for key in usage] == [model.used[model.day, f"key {n}"] for n in range(4)]
         assert max(model.used.values(), default=0) <= 3
 
 
-async def granted(pool: Pool) -> Grant:
-    grant = await pool.grant()
+async def acquire_grant(pool: Pool) -> Grant:
+    grant = await pool.find_grant()
     assert grant is not None
     return grant
 
 
-async def acquire_at_once(settings: Settings, directory: Path, kills: int) -> None:
-    """Run the processes, until none of them gets any more."""
+async def run_acquirers(settings: Settings, directory: Path, kills: int) -> None:
+    """Run 16 processes until all keys are exhausted."""
     (directory / "grants").touch()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.ai.acquirers", str(directory), "16", str(kills), *SECRETS),
@@ -564,14 +571,14 @@ async def acquire_at_once(settings: Settings, directory: Path, kills: int) -> No
     assert await process.wait() == 0
 
 
-async def ledger(clients: Clients) -> Counter[str]:
-    """How many requests were noted, by the key's id."""
+async def count_in_ledger(clients: Clients) -> Counter[str]:
+    """Return the number of requests in the ledger by key id."""
     async with clients.db() as session:
         rows = await session.scalars(select(GeminiUsage))
-        return Counter({it.scope.removeprefix("key:"): it.requests for it in rows if it.scope.startswith("key:")})
+        return Counter({row.scope.removeprefix("key:"): row.requests for row in rows if row.scope.startswith("key:")})
 
 
-def lines(file: Path) -> int:
+def count_lines(file: Path) -> int:
     return file.read_bytes().count(b"\n")
 
 

@@ -24,6 +24,8 @@ from app.dev.service import EmbeddedFailed, EmbeddedInUse, EmbeddedUnavailable, 
 DEADLINE_S = 20
 SERVICES = [Postgres, Redis, Kafka]
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import asyncio, json, sys
 from pathlib import Path

@@ -20,19 +20,7 @@ from app.dev.seed import MANAGER_TGID, count_demo_data, seed
 from app.dev.seed.menus import KINDS, MENUS, Kind
 from app.dev.seed.users import FIRST_TGID, MAX_USERS, draw_users
 from app.errors import ServiceUnavailable, as_lunchbot_error
-from app.models import (
-    Cafe,
-    Combo,
-    Deadline,
-    DeliveryDay,
-    Language,
-    MenuItem,
-    Order,
-    OrderItem,
-    OrderStatus,
-    Role,
-    User,
-)
+from app.models import Cafe, Combo, Deadline, DeliveryDay, Language, MenuItem, Order, OrderItem, OrderStatus, Role, User
 from app.settings import Settings
 from tests.conftest import JWT_SECRET, Services, add_cafe
 

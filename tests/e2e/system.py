@@ -1,4 +1,4 @@
-"""The whole system as it is run: embedded services, real processes, a Telegram that keeps its limits, and a Gemini."""
+"""The whole system: embedded services, real processes, a Telegram stand-in with rate limits, and a Gemini stand-in."""
 
 import asyncio
 import os
@@ -22,8 +22,8 @@ from app.dev.ports import free_port
 from app.dev.telegram import create_telegram
 from app.dev.telegram.chats import Chat
 from app.dev.telegram.state import Telegram
-from app.events.log import record
-from app.events.messages import DeadlinePassed
+from app.events.outbox import record
+from app.events.types import DeadlinePassed
 from app.migrate import migrate
 from app.models import Cafe, Combo, Deadline, MenuCategory, MenuItem, Notification, Order, OrderItem, User
 from app.settings import Settings
@@ -34,7 +34,7 @@ SECRET = "a secret for tests that is long enough"
 GEMINI_KEYS = {"AIza-one": "lunch", "AIza-two": "kitchen", "AQ.three": "kitchen"}
 GEMINI_LATENCY_S = 0.3
 FIRST_GROUP = -1_001_000_000_000
-OF_THE_EMBEDDED_BROKER = {
+EMBEDDED_BROKER_SETTINGS = {
     "KAFKA_FETCH_MAX_WAIT_MS": "5",
     "KAFKA_SESSION_TIMEOUT_MS": "3000",
     "KAFKA_IDEMPOTENCE": "false",
@@ -43,7 +43,7 @@ OF_THE_EMBEDDED_BROKER = {
 
 @dataclass
 class System:
-    """What runs, and how to make it trouble."""
+    """The running system, and ways to disturb it."""
 
     env: Mapping[str, str]
     clients: Clients
@@ -54,7 +54,7 @@ class System:
     processes: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
 
     async def start(self, name: str, process: str) -> None:
-        """Run `lunch-bot <process>`; `name` tells it from others of its kind."""
+        """Run `lunch-bot <process>` under a unique `name`."""
         with (self.logs / f"{name}.log").open("ab") as log:
             self.processes[name] = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "app", process),
@@ -64,13 +64,13 @@ class System:
             )
 
     async def kill(self, name: str) -> None:
-        """End a process as a power cut would."""
+        """Kill a process with SIGKILL."""
         process = self.processes.pop(name)
         process.kill()
         await process.wait()
 
     async def listening(self, *names: str, within_s: float = 60.0) -> None:
-        """Wait until these processes read Kafka."""
+        """Wait until these processes are connected to Kafka."""
         for name in names:
             log = self.logs / f"{name}.log"
             await until(lambda log=log: "kafka.connected" in log.read_text(), within_s)  # type: ignore[misc]
@@ -80,28 +80,28 @@ class System:
             process.send_signal(signal.SIGTERM)
         await asyncio.gather(*(process.wait() for process in self.processes.values()))
 
-    def told(self, kitchen: "Kitchen") -> list[str]:
-        """What the bot wrote into a kitchen's chat, as Telegram's HTML."""
-        messages = self.telegram.chats[kitchen.chat_id].messages.values()
+    def messages_to(self, cafe: "LinkedCafe") -> list[str]:
+        """Return the messages of the bot in a cafe's chat, as Telegram's HTML."""
+        messages = self.telegram.chats[cafe.chat_id].messages.values()
         return [message.content.original for message in messages if message.is_from_bot]
 
-    async def add_kitchens(self, number: int, date_: date, deadline: datetime) -> list["Kitchen"]:
+    async def add_cafes(self, number: int, date_: date, deadline: datetime) -> list["LinkedCafe"]:
         """Add cafes that are linked to groups, each with one order, and with the same deadline for `date_`."""
         async with self.clients.db() as session:
-            eater = await session.get(User, 1) or User(tgid=1, name="Ivan")
-            session.add(eater)
-            kitchens = []
+            user = await session.get(User, 1) or User(tgid=1, name="Ivan")
+            session.add(user)
+            cafes = []
             for index in range(number):
                 chat_id = FIRST_GROUP - index
                 cafe = Cafe(name=f"Cafe {index}", tg_chat_id=chat_id, linked_at=datetime.now(UTC))
                 session.add(cafe)
                 await session.flush()
-                await self._add_order(session, cafe, eater, date_, deadline)
-                self.telegram.add_chat(Chat(chat_id, "supergroup", f"Kitchen {index}"))
-                kitchens.append(Kitchen(cafe.id, chat_id))
-        return kitchens
+                await self._add_order(session, cafe, user, date_, deadline)
+                self.telegram.add_chat(Chat(chat_id, "supergroup", f"Cafe {index}"))
+                cafes.append(LinkedCafe(cafe.id, chat_id))
+        return cafes
 
-    async def _add_order(self, session: AsyncSession, cafe: Cafe, eater: User, date_: date, deadline: datetime) -> None:
+    async def _add_order(self, session: AsyncSession, cafe: Cafe, user: User, date_: date, deadline: datetime) -> None:
         session.add(
             Deadline(
                 cafe_id=cafe.id,
@@ -115,7 +115,7 @@ class System:
         session.add_all([soup, combo])
         await session.flush()
         order = Order(
-            user_tgid=eater.tgid,
+            user_tgid=user.tgid,
             cafe_id=cafe.id,
             date=date_,
             combo_id=combo.id,
@@ -127,11 +127,11 @@ class System:
         await session.flush()
         session.add(OrderItem(order_id=order.id, menu_item_id=soup.id, name=soup.name, category=soup.category))
 
-    async def tell_again(self, kitchens: list["Kitchen"], date_: date) -> None:
-        """Say once more that a deadline has passed, in an event of its own for each cafe."""
+    async def repeat_deadline_event(self, cafes: list["LinkedCafe"], date_: date) -> None:
+        """Record the event of a deadline again, one event with a new id for each cafe."""
         async with self.clients.db() as session:
-            for kitchen in kitchens:
-                await record(session, DeadlinePassed.of(kitchen.cafe_id, date_, datetime.now(UTC)))
+            for cafe in cafes:
+                await record(session, DeadlinePassed(cafe_id=cafe.cafe_id, date=date_, timestamp=datetime.now(UTC)))
 
     async def notifications(self) -> list[Notification]:
         async with self.clients.db() as session:
@@ -139,7 +139,7 @@ class System:
 
 
 @dataclass(frozen=True)
-class Kitchen:
+class LinkedCafe:
     """A cafe and its chat."""
 
     cafe_id: int
@@ -147,13 +147,13 @@ class Kitchen:
 
 
 def soon(seconds: float = 0) -> tuple[date, datetime]:
-    """Return a date of delivery, and a deadline for it so many seconds from now."""
+    """Return a delivery date, and a deadline for it in `seconds` from now."""
     deadline = datetime.now(UTC) + timedelta(seconds=seconds)
     return deadline.date() + timedelta(days=1), deadline
 
 
 def next_minute(at_least_s: float = 5.0) -> tuple[date, datetime]:
-    """Return a date of delivery, and a deadline for it at a full minute."""
+    """Return a delivery date, and a deadline for it at a full minute."""
     soonest = datetime.now(UTC) + timedelta(seconds=at_least_s)
     minute = datetime.combine(soonest.date(), time(soonest.hour, soonest.minute), UTC) + timedelta(minutes=1)
     return minute.date() + timedelta(days=1), minute
@@ -161,7 +161,7 @@ def next_minute(at_least_s: float = 5.0) -> tuple[date, datetime]:
 
 @asynccontextmanager
 async def system(directory: Path, *, limits: bool = True, **env: str) -> AsyncIterator[System]:
-    """Start the services and the stand-in, in `directory`; the processes are for the caller to start."""
+    """Start the services and the stand-ins in `directory`. The caller starts the processes."""
     database, cache, kafka = Postgres(directory, durable=False), Redis(directory, durable=False), Kafka(directory)
     telegram = create_telegram(token=TOKEN, limits=limits)
     gemini = create_gemini(keys=GEMINI_KEYS, latency_s=GEMINI_LATENCY_S)
@@ -178,7 +178,7 @@ async def system(directory: Path, *, limits: bool = True, **env: str) -> AsyncIt
                 "GEMINI_API_URL": gemini_address,
                 "JWT_SECRET_KEY": SECRET,
                 "LOG_FORMAT": "console",
-                **OF_THE_EMBEDDED_BROKER,
+                **EMBEDDED_BROKER_SETTINGS,
                 **env,
             }
             async with open_clients(Settings.model_validate({k.lower(): v for k, v in settings.items()})) as clients:

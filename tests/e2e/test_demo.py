@@ -1,4 +1,4 @@
-"""The demo says which step did not happen."""
+"""The demo names the step that failed."""
 
 import aiohttp
 import pytest
@@ -8,13 +8,15 @@ from app.dev.addresses import Addresses
 from app.dev.demo import Demo, StepFailed
 from app.dev.seed import seed
 from app.dev.telegram import create_telegram
-from app.main import create_app
+from app.processes.api import create_app
 from app.settings import Settings
 from tests.servers import serving
 
+pytestmark = pytest.mark.slow
 
-async def test_a_step_that_does_not_happen_is_named(kafka_settings: Settings, kafka_clients: Clients) -> None:
-    """Without a bot process nobody takes `/link`: the demo ends at the step that waits for the request."""
+
+async def test_a_failed_step_is_named(kafka_settings: Settings, kafka_clients: Clients) -> None:
+    """Without a bot process the demo ends at the step that waits for the link request."""
     await seed(kafka_clients)
     telegram = create_telegram()
     async with (

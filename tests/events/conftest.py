@@ -1,4 +1,4 @@
-"""What tests of the event log share: a relay that runs beside a test, and what stands in Kafka."""
+"""Shared parts of the tests of events: a running relay, and readers and producers of Kafka."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
@@ -12,20 +12,21 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 
 from app.clients import Clients
 from app.dev.embedded import Kafka
-from app.events.log import connect, relay
-from app.events.messages import Topic
+from app.events.kafka import connect
+from app.events.relay import relay
+from app.events.types import Topic
 from app.models import Cafe, Outbox
 from tests.conftest import add_cafe
 from tests.servers import POLL_S, until
 
 CHAT = -1001
-OUTAGE_DEADLINE_S = 30.0
-"""After an outage a client may wait for up to 5 s before it looks again, and a send that waited may fail once."""
+OUTAGE_DEADLINE_S = 60.0
+"""After an outage a client may wait for up to 5 s before its next attempt, and the first send may fail."""
 
 
 @asynccontextmanager
 async def running(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run `coroutines` beside the block; if one of them fails, so does the test."""
+    """Run `coroutines` during the block. If one of them fails, the test fails."""
     tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     try:
         yield
@@ -39,13 +40,13 @@ async def running(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None]
 
 
 def relaying(clients: Clients) -> AbstractAsyncContextManager[None]:
-    """Run the relay beside the block, as the events process does."""
+    """Run the relay during the block, as the events process does."""
     return running(connect(clients.settings, clients.kafka), relay(clients))
 
 
 @asynccontextmanager
 async def reading(kafka: Kafka, topic: Topic = Topic.LINK_REQUESTS) -> AsyncIterator[list[ConsumerRecord]]:
-    """The records of a topic from its beginning; the list grows as the topic does."""
+    """Read a topic from its beginning during the block, into a list that grows with the topic."""
     consumer = AIOKafkaConsumer(
         topic, bootstrap_servers=kafka.url, auto_offset_reset="earliest", fetch_max_wait_ms=5, metadata_max_age_ms=100
     )
@@ -54,7 +55,7 @@ async def reading(kafka: Kafka, topic: Topic = Topic.LINK_REQUESTS) -> AsyncIter
 
     async def read() -> None:
         async for record in consumer:
-            records.append(record)  # noqa: PERF401 - the list is looked at meanwhile
+            records.append(record)  # noqa: PERF401 - the test reads the list meanwhile
 
     try:
         async with running(read()):
@@ -65,7 +66,7 @@ async def reading(kafka: Kafka, topic: Topic = Topic.LINK_REQUESTS) -> AsyncIter
 
 @asynccontextmanager
 async def producing(kafka: Kafka) -> AsyncIterator[AIOKafkaProducer]:
-    """Somebody else who writes to Kafka."""
+    """Another producer."""
     producer = AIOKafkaProducer(bootstrap_servers=kafka.url, metadata_max_age_ms=100)
     await producer.start()
     try:
@@ -74,8 +75,8 @@ async def producing(kafka: Kafka) -> AsyncIterator[AIOKafkaProducer]:
         await producer.stop()
 
 
-async def length(kafka: Kafka, topic: Topic) -> int:
-    """How many records a topic has got."""
+async def topic_length(kafka: Kafka, topic: Topic) -> int:
+    """Return the number of records of a topic."""
     consumer = AIOKafkaConsumer(topic, bootstrap_servers=kafka.url)
     await consumer.start()
     try:
@@ -84,27 +85,27 @@ async def length(kafka: Kafka, topic: Topic) -> int:
         await consumer.stop()
 
 
-def headers(record: ConsumerRecord) -> dict[str, str]:
+def headers_of(record: ConsumerRecord) -> dict[str, str]:
     return {name: value.decode() for name, value in record.headers}
 
 
-async def until_carried(clients: Clients, queue: str, within_s: float = OUTAGE_DEADLINE_S) -> None:
-    """Wait until nothing of `queue` is left in the outbox."""
-    left = sa.select(sa.func.count()).select_from(Outbox).where(Outbox.c.queue == queue)
+async def until_empty(clients: Clients, queue: str, within_s: float = OUTAGE_DEADLINE_S) -> None:
+    """Wait until the outbox has no row of `queue`."""
+    remaining = sa.select(sa.func.count()).select_from(Outbox).where(Outbox.c.queue == queue)
     async with asyncio.timeout(within_s):
         while True:
             async with clients.db() as session:
-                if not await session.scalar(left):
+                if not await session.scalar(remaining):
                     return
             await asyncio.sleep(POLL_S)
 
 
 async def until_started(clients: Clients) -> None:
-    """Wait until Kafka is connected, and its subscribers read."""
+    """Wait until Kafka is connected, and its subscribers run."""
     await until(lambda: clients.kafka.running and all(subscriber.running for subscriber in clients.kafka.subscribers))
 
 
 @pytest.fixture
 async def linked(clients: Clients) -> Cafe:
-    """A cafe with a chat and notifications on, of which no event tells."""
+    """A cafe with a chat and enabled notifications, without an event."""
     return await add_cafe(clients, tg_chat_id=CHAT, linked_at=datetime.now(UTC))

@@ -1,4 +1,4 @@
-"""How far a message has come, whoever comes to say so."""
+"""The delivery state of a notification, which several processes record."""
 
 from datetime import UTC, datetime
 
@@ -7,74 +7,86 @@ from app.models import Notification, NotificationKind, NotificationStatus
 NOW = datetime(2026, 3, 4, 10, 30, tzinfo=UTC)
 
 
-def message(*parts: str) -> Notification:
+def make_notification(*parts: str) -> Notification:
     return Notification(cafe_id=1, kind=NotificationKind.ORDERS, tg_chat_id=-1, parts=list(parts))
 
 
-def test_parts_are_sent_one_after_the_other() -> None:
-    """A message is sent when its last part is."""
-    told = message("first", "second")
+def test_parts_are_sent_in_order() -> None:
+    """A notification is sent when its last part is sent."""
+    notification = make_notification("first", "second")
 
-    assert told.part_sent(0, 11, at=NOW)
-    assert (told.status, told.is_next(1), told.next_part) == (NotificationStatus.QUEUED, True, "second")
-    assert told.part_sent(1, 12, at=NOW)
-    assert (told.status, told.sent_at, told.tg_message_ids) == (NotificationStatus.SENT, NOW, [11, 12])
-
-
-def test_a_part_counts_once() -> None:
-    """Of two processes that have sent the same part, the second changes nothing."""
-    told = message("first", "second", "third")
-    told.part_sent(0, 11, at=NOW)
-    told.part_sent(1, 12, at=NOW)
-
-    assert not told.part_sent(1, 13, at=NOW)
-    assert (told.tg_message_ids, told.next_part, told.status) == ([11, 12], "third", NotificationStatus.QUEUED)
+    assert notification.record_part(0, 11, at=NOW)
+    assert (notification.status, notification.is_next(1), notification.next_part) == (
+        NotificationStatus.QUEUED,
+        True,
+        "second",
+    )
+    assert notification.record_part(1, 12, at=NOW)
+    assert (notification.status, notification.sent_at, notification.tg_message_ids) == (
+        NotificationStatus.SENT,
+        NOW,
+        [11, 12],
+    )
 
 
-def test_a_part_that_was_sent_is_not_next() -> None:
-    """Nor is one whose turn has not come, or any of a message that is finished."""
-    told = message("first", "second")
-    told.part_sent(0, 11, at=NOW)
+def test_a_part_is_recorded_once() -> None:
+    """If two processes have sent the same part, the second record changes nothing."""
+    notification = make_notification("first", "second", "third")
+    notification.record_part(0, 11, at=NOW)
+    notification.record_part(1, 12, at=NOW)
 
-    assert [told.is_next(part) for part in (0, 1, 2)] == [False, True, False]
-    told.fail("gone")
-    assert not told.is_next(1)
-
-
-def test_what_may_have_been_sent_stays_known() -> None:
-    """However it goes on: a refusal now says nothing of the call before, nor does giving up."""
-    told = message("soup")
-    told.begin_sending()
-    told.not_sent("timed out", is_uncertain=True)
-    told.begin_sending()
-    told.not_sent("retry after 3 s", is_uncertain=True)
-    told.fail("too late")
-    told.queue_again(at=NOW)
-
-    assert told.is_uncertain
+    assert not notification.record_part(1, 13, at=NOW)
+    assert (notification.tg_message_ids, notification.next_part, notification.status) == (
+        [11, 12],
+        "third",
+        NotificationStatus.QUEUED,
+    )
 
 
-def test_another_chat_has_not_got_it() -> None:
-    """What may have reached the old chat is new to the new one, from the first part on."""
-    told = message("first", "second")
-    told.part_sent(0, 11, at=NOW)
-    told.begin_sending()
+def test_only_the_first_unsent_part_is_next() -> None:
+    """A sent part, a later part, and a part of a finished notification are not next."""
+    notification = make_notification("first", "second")
+    notification.record_part(0, 11, at=NOW)
 
-    told.move_to(-2)
+    assert [notification.is_next(part) for part in (0, 1, 2)] == [False, True, False]
+    notification.fail("gone")
+    assert not notification.is_next(1)
 
-    assert (told.is_uncertain, told.next_part, told.tg_chat_id) == (False, "first", -2)
+
+def test_an_unknown_delivery_stays_unknown() -> None:
+    """A later refusal, a failure and a retry do not make an unknown delivery known."""
+    notification = make_notification("soup")
+    notification.begin_sending()
+    notification.record_failure("timed out", is_uncertain=True)
+    notification.begin_sending()
+    notification.record_failure("retry after 3 s", is_uncertain=True)
+    notification.fail("too late")
+    notification.requeue(at=NOW)
+
+    assert notification.is_uncertain
 
 
-def test_who_has_received_it_has_it() -> None:
-    """An acknowledgement proves that the message has arrived, even if Telegram's answer was lost."""
-    told = message("soup")
-    told.begin_sending()
+def test_a_new_chat_gets_the_notification_from_the_beginning() -> None:
+    """The parts and the unknown delivery of the former chat do not count for the new chat."""
+    notification = make_notification("first", "second")
+    notification.record_part(0, 11, at=NOW)
+    notification.begin_sending()
 
-    assert told.acknowledge(by="Boris", at=NOW)
-    assert (told.status, told.sent_at) == (NotificationStatus.SENT, NOW)
-    assert not told.is_next(0)
+    notification.move_to(-2)
+
+    assert (notification.is_uncertain, notification.next_part, notification.tg_chat_id) == (False, "first", -2)
+
+
+def test_an_acknowledged_notification_is_sent() -> None:
+    """An acknowledgement proves the delivery, even if Telegram's answer was lost."""
+    notification = make_notification("soup")
+    notification.begin_sending()
+
+    assert notification.acknowledge(by="Boris", at=NOW)
+    assert (notification.status, notification.sent_at) == (NotificationStatus.SENT, NOW)
+    assert not notification.is_next(0)
 
 
 def test_the_text_has_all_parts() -> None:
-    """Somebody who looks at a message elsewhere sees every part."""
-    assert message("first", "second").text == "first\n\nsecond"
+    """The text of a notification joins its parts."""
+    assert make_notification("first", "second").text == "first\n\nsecond"

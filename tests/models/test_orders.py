@@ -1,4 +1,4 @@
-"""What an order costs, to the cent, and whose prices it has."""
+"""The prices and the total of an order."""
 
 import datetime as dt
 from decimal import Decimal
@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.models import Combo, MenuCategory, MenuItem, Order
-from app.models.menus import DISH_CATEGORIES, PRICE_MAX
+from app.models.menus import DISH_CATEGORIES
 from app.models.orders import QUANTITY_MAX
+from app.validation import PRICE_MAX
 
 CENT = Decimal("0.01")
 
@@ -26,19 +27,19 @@ dishes = st.lists(st.sampled_from(DISH_CATEGORIES), unique=True).map(
 )
 
 
-def an_order() -> Order:
+def make_order() -> Order:
     return Order(date=dt.date(2026, 6, 10), items=[])
 
 
-def extra(id_: int, price: Decimal) -> MenuItem:
+def make_extra(id_: int, price: Decimal) -> MenuItem:
     return MenuItem(id=id_, cafe_id=1, name=f"Extra {id_}", category=MenuCategory.EXTRA, price=price)
 
 
 extras = st.dictionaries(st.integers(1, 60), st.tuples(prices, quantities), max_size=50)
 
 
-def taken(extras: dict[int, tuple[Decimal, int]]) -> list[tuple[MenuItem, int]]:
-    return [(extra(id_, price), quantity) for id_, (price, quantity) in extras.items()]
+def as_items(extras: dict[int, tuple[Decimal, int]]) -> list[tuple[MenuItem, int]]:
+    return [(make_extra(id_, price), quantity) for id_, (price, quantity) in extras.items()]
 
 
 def prices_of(order: Order) -> dict[int, tuple[Decimal | None, int]]:
@@ -49,12 +50,12 @@ def prices_of(order: Order) -> dict[int, tuple[Decimal | None, int]]:
 def test_an_order_costs_its_combo_and_its_extras(
     combo: Combo, dishes: list[MenuItem], extras: dict[int, tuple[Decimal, int]]
 ) -> None:
-    """The total is exact, in whole cents; dishes are paid with the combo."""
-    order = an_order()
+    """The total is exact, in whole cents, and dishes cost nothing beside the combo."""
+    order = make_order()
     order.take_combo(combo)
-    order.take_items([(dish, 1) for dish in dishes] + taken(extras))
+    order.take_items([(dish, 1) for dish in dishes] + as_items(extras))
 
-    order.sum_up()
+    order.update_total()
 
     cents = int(combo.price / CENT) + sum(int(price / CENT) * quantity for price, quantity in extras.values())
     assert order.total_price == Decimal(cents).scaleb(-2)
@@ -62,15 +63,15 @@ def test_an_order_costs_its_combo_and_its_extras(
 
 
 @given(first=extras, second=extras)
-def test_what_stays_keeps_its_price(
+def test_items_that_stay_keep_their_price(
     first: dict[int, tuple[Decimal, int]], second: dict[int, tuple[Decimal, int]]
 ) -> None:
-    """Extras that are ordered again cost what they did, in their new quantity; what is new costs what it does today."""
-    order = an_order()
-    order.take_items(taken(first))
+    """An extra that stays has its former price and its new quantity, and a new extra has its present price."""
+    order = make_order()
+    order.take_items(as_items(first))
 
     order.keep_items(set(second))
-    order.take_items(taken(second))
+    order.take_items(as_items(second))
 
     assert prices_of(order) == {
         id_: (first[id_][0] if id_ in first else price, quantity) for id_, (price, quantity) in second.items()
@@ -78,20 +79,20 @@ def test_what_stays_keeps_its_price(
 
 
 @given(extras=extras, kept=st.sets(st.integers(1, 60)))
-def test_what_is_not_kept_is_gone(extras: dict[int, tuple[Decimal, int]], kept: set[int]) -> None:
-    """Keeping some items leaves them as they are, and drops all others."""
-    order = an_order()
-    order.take_items(taken(extras))
+def test_other_items_are_dropped(extras: dict[int, tuple[Decimal, int]], kept: set[int]) -> None:
+    """`keep_items` leaves the given items as they are and drops all others."""
+    order = make_order()
+    order.take_items(as_items(extras))
 
     order.keep_items(kept)
 
-    assert prices_of(order) == {id_: it for id_, it in extras.items() if id_ in kept}
+    assert prices_of(order) == {id_: line for id_, line in extras.items() if id_ in kept}
 
 
 @given(first=combos, second=combos)
 def test_the_same_combo_keeps_its_price(first: Combo, second: Combo) -> None:
-    """A combo that is in the order already costs what it did; another one costs what it does today."""
-    order = an_order()
+    """A combo that the order already has keeps its price, and another combo has its present price."""
+    order = make_order()
     order.take_combo(first)
 
     order.take_combo(second)
@@ -100,14 +101,14 @@ def test_the_same_combo_keeps_its_price(first: Combo, second: Combo) -> None:
     assert (order.combo_id, order.combo_name, order.combo_price) == (expected.id, expected.name, expected.price)
 
 
-def test_dishes_are_in_the_order_in_which_they_are_eaten() -> None:
-    """Soup, salad, main, in whatever order they were chosen; extras are no dishes, and come as on the menu."""
-    order = an_order()
+def test_dishes_are_in_the_order_of_the_meal() -> None:
+    """Dishes are sorted by category, and extras as on the menu, in any order of choice."""
+    order = make_order()
     order.take_items(
         (MenuItem(id=id_, cafe_id=1, name="", category=category), 1)
         for id_, category in enumerate([MenuCategory.MAIN, MenuCategory.SOUP, MenuCategory.SALAD])
     )
-    order.take_items([(extra(9, CENT), 2), (extra(8, CENT), 1)])
+    order.take_items([(make_extra(9, CENT), 2), (make_extra(8, CENT), 1)])
 
     assert [dish.category for dish in order.dishes] == [MenuCategory.SOUP, MenuCategory.SALAD, MenuCategory.MAIN]
     assert [item.menu_item_id for item in order.extras] == [8, 9]
@@ -125,7 +126,7 @@ def test_dishes_are_in_the_order_in_which_they_are_eaten() -> None:
     ],
 )
 def test_a_combo_takes_one_dish_of_each_category(dishes: list[MenuCategory], is_filled: bool) -> None:
-    """Exactly one for each, in any order, and nothing else."""
+    """A combo needs exactly one dish of each of its categories, in any order, and nothing else."""
     combo = Combo(cafe_id=1, name="", categories=[MenuCategory.SOUP, MenuCategory.MAIN], price=CENT)
 
-    assert combo.is_filled_by([MenuItem(cafe_id=1, name="", category=it) for it in dishes]) is is_filled
+    assert combo.is_filled_by([MenuItem(cafe_id=1, name="", category=category) for category in dishes]) is is_filled

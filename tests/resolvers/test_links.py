@@ -1,12 +1,14 @@
-"""The rules of the link flow, and who wins when two meet."""
+"""Link requests, their approval and rejection, and unlinking."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 import sqlalchemy as sa
 
+from app.auth.context import Context
+from app.auth.viewer import Caller
 from app.clients import Clients
-from app.context import Context
 from app.errors import (
     BadInput,
     CafeAlreadyLinked,
@@ -20,7 +22,8 @@ from app.errors import (
 )
 from app.models import Cafe, LinkRequest, LinkRequestStatus, Outbox
 from app.resolvers import links
-from app.resolvers.paging import PageRequest
+from app.services import links as links_service
+from app.services.pagination import PageRequest
 from tests.conftest import MANAGER_TGID, add_cafe, event_types
 
 CHAT = -1001
@@ -29,7 +32,8 @@ OTHER_CHAT = -1002
 
 @pytest.fixture
 async def pending(anybody: Context, cafe: Cafe) -> LinkRequest:
-    return await links.link_request(anybody, cafe.id, CHAT, "kitchen")
+    """A chat's pending request for the cafe."""
+    return await links.link_request(anybody, cafe.id, CHAT, "basil_and_thyme")
 
 
 async def test_a_request_is_pending(pending: LinkRequest) -> None:
@@ -37,36 +41,38 @@ async def test_a_request_is_pending(pending: LinkRequest) -> None:
     assert pending.status is LinkRequestStatus.PENDING
 
 
-async def test_a_request_is_told(clients: Clients, pending: LinkRequest) -> None:
-    """A new request is an event, in the same transaction."""
+async def test_a_request_is_an_event(clients: Clients, pending: LinkRequest) -> None:
+    """A new request is an event."""
     assert await event_types(clients) == ["link_request.created"]
 
 
-async def test_asking_twice_is_one_request(anybody: Context, cafe: Cafe, pending: LinkRequest) -> None:
-    """Asking again while the request is pending returns it."""
-    again = await links.link_request(anybody, cafe.id, CHAT, "kitchen")
+async def test_a_repeated_request_returns_the_pending_one(anybody: Context, cafe: Cafe, pending: LinkRequest) -> None:
+    """A repeated request returns the pending one."""
+    again = await links.link_request(anybody, cafe.id, CHAT, "basil_and_thyme")
 
     assert again.id == pending.id
 
 
-async def test_asking_twice_is_one_event(clients: Clients, anybody: Context, cafe: Cafe, pending: LinkRequest) -> None:
-    """Asking again tells nobody anything new."""
+async def test_a_repeated_request_is_no_event(
+    clients: Clients, anybody: Context, cafe: Cafe, pending: LinkRequest
+) -> None:
+    """A repeated request makes no event."""
     await links.link_request(anybody, cafe.id, CHAT)
 
     assert await event_types(clients) == ["link_request.created"]
 
 
-async def test_asking_again_after_a_rejection_is_a_new_request(
+async def test_a_request_after_a_rejection_is_a_new_one(
     anybody: Context, manager: Context, cafe: Cafe, pending: LinkRequest
 ) -> None:
-    """A chat that was turned down may ask again."""
+    """A chat may make a new request after a rejection."""
     await links.reject(manager, pending.id)
 
     assert (await links.link_request(anybody, cafe.id, CHAT)).id != pending.id
 
 
-async def test_two_who_ask_at_once_get_one_request(clients: Clients, anybody: Context, cafe: Cafe) -> None:
-    """Of many requests for one cafe and chat at once, exactly one is made, and everybody gets that one."""
+async def test_simultaneous_requests_make_one(clients: Clients, anybody: Context, cafe: Cafe) -> None:
+    """Simultaneous requests of one chat for one cafe make one request, and every call returns it."""
     requests = await asyncio.gather(*(links.link_request(anybody, cafe.id, CHAT) for _ in range(8)))
 
     assert len({request.id for request in requests}) == 1
@@ -74,7 +80,7 @@ async def test_two_who_ask_at_once_get_one_request(clients: Clients, anybody: Co
 
 
 async def test_an_unknown_cafe_is_not_found(anybody: Context) -> None:
-    """One cannot ask for a cafe that is not there."""
+    """A request for an unknown cafe is refused."""
     with pytest.raises(NotFound):
         await links.link_request(anybody, 999, CHAT)
 
@@ -82,7 +88,7 @@ async def test_an_unknown_cafe_is_not_found(anybody: Context) -> None:
 async def test_a_linked_cafe_takes_no_request(
     anybody: Context, manager: Context, cafe: Cafe, pending: LinkRequest
 ) -> None:
-    """A cafe that has a chat does not get another."""
+    """A request for a cafe that has a chat is refused."""
     await links.approve(manager, pending.id)
 
     with pytest.raises(CafeAlreadyLinked):
@@ -92,7 +98,7 @@ async def test_a_linked_cafe_takes_no_request(
 async def test_a_linked_chat_makes_no_request(
     clients: Clients, anybody: Context, manager: Context, pending: LinkRequest
 ) -> None:
-    """A chat that has a cafe does not get another."""
+    """A request from a chat that has a cafe is refused."""
     await links.approve(manager, pending.id)
     other = await add_cafe(clients, "Green Fork")
 
@@ -101,8 +107,8 @@ async def test_a_linked_chat_makes_no_request(
 
 
 @pytest.mark.parametrize("name", ["x" * 256, "a\0b", "\ud800"])
-async def test_a_user_name_that_cannot_be_kept_is_refused(anybody: Context, cafe: Cafe, name: str) -> None:
-    """A name is at most 255 characters of text."""
+async def test_an_invalid_user_name_is_refused(anybody: Context, cafe: Cafe, name: str) -> None:
+    """A user name has at most 255 characters, all of which PostgreSQL can store."""
     with pytest.raises(BadInput) as refused:
         await links.link_request(anybody, cafe.id, CHAT, name)
 
@@ -110,7 +116,7 @@ async def test_a_user_name_that_cannot_be_kept_is_refused(anybody: Context, cafe
 
 
 async def test_too_many_requests_are_refused(anybody: Context, clients: Clients, cafe: Cafe) -> None:
-    """One source may ask only so often in a minute."""
+    """The number of requests from one source in a minute is limited."""
     for _ in range(clients.settings.link_requests_per_minute):
         await links.link_request(anybody, cafe.id, CHAT)
 
@@ -120,49 +126,49 @@ async def test_too_many_requests_are_refused(anybody: Context, clients: Clients,
     assert 1 <= (refused.value.retry_after or 0) <= 60
 
 
-async def test_approving_links_the_cafe(manager: Context, pending: LinkRequest) -> None:
-    """After an approval the cafe's orders go to the chat."""
+async def test_an_approval_links_the_cafe(manager: Context, pending: LinkRequest) -> None:
+    """An approval makes the chat the cafe's chat."""
     approved = await links.approve(manager, pending.id)
 
     assert approved.cafe.tg_chat_id == CHAT
 
 
-async def test_approving_is_signed(manager: Context, pending: LinkRequest) -> None:
-    """An approval says whose it is."""
+async def test_an_approval_names_the_manager(manager: Context, pending: LinkRequest) -> None:
+    """An approved request names the manager."""
     assert (await links.approve(manager, pending.id)).processed_by == MANAGER_TGID
 
 
-async def test_approving_is_told(clients: Clients, manager: Context, pending: LinkRequest) -> None:
+async def test_an_approval_is_an_event(clients: Clients, manager: Context, pending: LinkRequest) -> None:
     """An approval is an event."""
     await links.approve(manager, pending.id)
 
     assert await event_types(clients) == ["link_request.created", "link_request.approved"]
 
 
-async def test_approving_twice_is_refused(manager: Context, pending: LinkRequest) -> None:
-    """A request that was processed once cannot be processed again."""
+async def test_a_second_approval_is_refused(manager: Context, pending: LinkRequest) -> None:
+    """An approved request cannot be approved again."""
     await links.approve(manager, pending.id)
 
     with pytest.raises(LinkRequestProcessed):
         await links.approve(manager, pending.id)
 
 
-async def test_rejecting_an_approved_request_is_refused(manager: Context, pending: LinkRequest) -> None:
-    """An approval is not undone by a rejection."""
+async def test_an_approved_request_cannot_be_rejected(manager: Context, pending: LinkRequest) -> None:
+    """An approved request cannot be rejected."""
     await links.approve(manager, pending.id)
 
     with pytest.raises(LinkRequestProcessed):
         await links.reject(manager, pending.id)
 
 
-async def test_approving_an_unknown_request_is_not_found(manager: Context) -> None:
-    """One cannot approve a request that is not there."""
+async def test_an_unknown_request_cannot_be_approved(manager: Context) -> None:
+    """The approval of an unknown request is refused."""
     with pytest.raises(NotFound):
         await links.approve(manager, 999)
 
 
-async def test_of_many_approvals_at_once_one_wins(clients: Clients, manager: Context, pending: LinkRequest) -> None:
-    """Of approvals of one request at once, exactly one succeeds and the others find it processed."""
+async def test_one_of_simultaneous_approvals_succeeds(clients: Clients, manager: Context, pending: LinkRequest) -> None:
+    """One of several simultaneous approvals succeeds, and the others find the request processed."""
     outcomes = await asyncio.gather(*(links.approve(manager, pending.id) for _ in range(8)), return_exceptions=True)
 
     assert sum(isinstance(outcome, LinkRequest) for outcome in outcomes) == 1
@@ -170,8 +176,8 @@ async def test_of_many_approvals_at_once_one_wins(clients: Clients, manager: Con
     assert await event_types(clients) == ["link_request.created", "link_request.approved"]
 
 
-async def test_an_approval_and_a_rejection_at_once_do_not_both_win(manager: Context, pending: LinkRequest) -> None:
-    """Whoever comes first decides."""
+async def test_one_of_simultaneous_decisions_succeeds(manager: Context, pending: LinkRequest) -> None:
+    """Either the approval or the rejection succeeds if they are simultaneous."""
     outcomes = await asyncio.gather(
         links.approve(manager, pending.id), links.reject(manager, pending.id), return_exceptions=True
     )
@@ -180,7 +186,7 @@ async def test_an_approval_and_a_rejection_at_once_do_not_both_win(manager: Cont
 
 
 async def test_one_cafe_gets_one_chat(anybody: Context, manager: Context, cafe: Cafe, pending: LinkRequest) -> None:
-    """Of two requests for a cafe that are approved at once, one wins and the other finds the cafe linked."""
+    """One of two simultaneous approvals for one cafe succeeds, and the other finds the cafe linked."""
     other = await links.link_request(anybody, cafe.id, OTHER_CHAT)
 
     outcomes = await asyncio.gather(
@@ -193,7 +199,7 @@ async def test_one_cafe_gets_one_chat(anybody: Context, manager: Context, cafe: 
 async def test_one_chat_gets_one_cafe(
     clients: Clients, anybody: Context, manager: Context, pending: LinkRequest
 ) -> None:
-    """Of two cafes' requests from one chat that are approved at once, one wins and the other finds the chat linked."""
+    """One of two simultaneous approvals for one chat succeeds, and the other finds the chat linked."""
     other = await links.link_request(anybody, (await add_cafe(clients, "Green Fork")).id, CHAT)
 
     outcomes = await asyncio.gather(
@@ -206,7 +212,7 @@ async def test_one_chat_gets_one_cafe(
 async def test_a_refused_approval_changes_nothing(
     clients: Clients, anybody: Context, manager: Context, cafe: Cafe, pending: LinkRequest
 ) -> None:
-    """A request whose cafe is linked meanwhile stays pending."""
+    """A request stays pending if its approval is refused."""
     other = await links.link_request(anybody, cafe.id, OTHER_CHAT)
     await links.approve(manager, pending.id)
 
@@ -218,26 +224,28 @@ async def test_a_refused_approval_changes_nothing(
 
 
 async def test_a_rejection_keeps_its_reason(manager: Context, pending: LinkRequest) -> None:
-    """A rejection says why."""
-    assert (await links.reject(manager, pending.id, "No such kitchen")).reason == "No such kitchen"
+    """A rejected request has the manager's reason."""
+    assert (await links.reject(manager, pending.id, "No such cafe")).reason == "No such cafe"
 
 
 async def test_a_reason_that_is_too_long_is_refused(manager: Context, pending: LinkRequest) -> None:
-    """A reason must fit into a Telegram message."""
+    """A reason has at most 1,000 characters, because it is part of a Telegram message."""
     with pytest.raises(BadInput):
-        await links.reject(manager, pending.id, "x" * (links.REASON_MAX_CHARACTERS + 1))
+        await links.reject(manager, pending.id, "x" * (1001))
 
 
 async def test_unlinking_frees_the_chat(anybody: Context, manager: Context, cafe: Cafe, pending: LinkRequest) -> None:
-    """After unlinking the same chat may ask again."""
+    """An unlinked chat may make a request again."""
     await links.approve(manager, pending.id)
     await links.unlink(manager, cafe.id)
 
     assert (await links.link_request(anybody, cafe.id, CHAT)).status is LinkRequestStatus.PENDING
 
 
-async def test_unlinking_tells_which_chat_it_was(clients: Clients, manager: Context, pending: LinkRequest) -> None:
-    """The event of an unlinking names the former chat, so that it can be told."""
+async def test_the_event_of_an_unlinking_names_the_former_chat(
+    clients: Clients, manager: Context, pending: LinkRequest
+) -> None:
+    """The event of an unlinking names the former chat."""
     await links.approve(manager, pending.id)
     await links.unlink(manager, pending.cafe_id)
 
@@ -246,52 +254,52 @@ async def test_unlinking_tells_which_chat_it_was(clients: Clients, manager: Cont
     assert f'"former_tg_chat_id":{CHAT}'.encode() in (payload or b"")
 
 
-async def test_unlinking_an_unlinked_cafe_is_refused(manager: Context, cafe: Cafe) -> None:
-    """There is no chat to take away."""
+async def test_a_cafe_without_a_chat_cannot_be_unlinked(manager: Context, cafe: Cafe) -> None:
+    """A cafe without a chat cannot be unlinked."""
     with pytest.raises(CafeNotLinked):
         await links.unlink(manager, cafe.id)
 
 
-async def test_notifications_are_switched(manager: Context, pending: LinkRequest) -> None:
-    """A linked cafe's notifications can be switched off."""
+async def test_notifications_can_be_disabled(manager: Context, pending: LinkRequest) -> None:
+    """The notifications of a linked cafe can be disabled."""
     await links.approve(manager, pending.id)
 
     assert (await links.set_notifications(manager, pending.cafe_id, enabled=False)).notifications_enabled is False
 
 
-async def test_switching_to_what_is_already_so_tells_nobody(
+async def test_enabling_enabled_notifications_is_no_event(
     clients: Clients, manager: Context, pending: LinkRequest
 ) -> None:
-    """Only a change is an event."""
+    """It makes no event to enable notifications that are enabled."""
     await links.approve(manager, pending.id)
     await links.set_notifications(manager, pending.cafe_id, enabled=True)
 
     assert await event_types(clients) == ["link_request.created", "link_request.approved"]
 
 
-async def test_an_unlinked_cafe_has_no_switch(manager: Context, cafe: Cafe) -> None:
-    """A switch without a chat would promise what it cannot do."""
+async def test_notifications_of_an_unlinked_cafe_cannot_be_enabled(manager: Context, cafe: Cafe) -> None:
+    """The notifications of a cafe without a chat cannot be enabled."""
     with pytest.raises(CafeNotLinked):
         await links.set_notifications(manager, cafe.id, enabled=True)
 
 
 async def test_requests_are_listed_newest_first(clients: Clients, anybody: Context, manager: Context) -> None:
-    """The list begins with the newest."""
+    """The list of requests begins with the newest."""
     ids = [(await links.link_request(anybody, (await add_cafe(clients, str(n))).id, CHAT)).id for n in range(3)]
 
-    page = await links.link_requests(manager, PageRequest())
+    page = await links.list_link_requests(manager, PageRequest())
 
-    assert [request.id for request in page.items] == ids[::-1]
+    assert [request.id for request in page.nodes] == ids[::-1]
 
 
 async def test_requests_are_filtered(anybody: Context, manager: Context, cafe: Cafe, pending: LinkRequest) -> None:
-    """The list can be of one status and one cafe."""
+    """The list of requests can be of one status and one cafe."""
     other = await links.link_request(anybody, cafe.id, OTHER_CHAT)
     await links.reject(manager, pending.id)
 
-    page = await links.link_requests(manager, PageRequest(), status=LinkRequestStatus.PENDING, cafe_id=cafe.id)
+    page = await links.list_link_requests(manager, PageRequest(), status=LinkRequestStatus.PENDING, cafe_id=cafe.id)
 
-    assert [request.id for request in page.items] == [other.id]
+    assert [request.id for request in page.nodes] == [other.id]
 
 
 @pytest.mark.parametrize(
@@ -301,64 +309,121 @@ async def test_requests_are_filtered(anybody: Context, manager: Context, cafe: C
         lambda ctx: links.reject(ctx, 1),
         lambda ctx: links.unlink(ctx, 1),
         lambda ctx: links.set_notifications(ctx, 1, enabled=True),
-        lambda ctx: links.link_requests(ctx, PageRequest()),
+        lambda ctx: links.list_link_requests(ctx, PageRequest()),
         links.link_request_updates,
     ],
 )
-async def test_only_managers_decide(anybody: Context, user: Context, operation: "object") -> None:
-    """Everything but asking is for managers."""
+async def test_only_managers_may_decide(
+    anybody: Context, user: Context, operation: Callable[[Context], Awaitable[object]]
+) -> None:
+    """Users and callers without a token may not use the operations for managers."""
     with pytest.raises(Forbidden):
-        await operation(user)  # type: ignore[operator]
+        await operation(user)
     with pytest.raises(Unauthenticated):
-        await operation(anybody)  # type: ignore[operator]
+        await operation(anybody)
 
 
-async def test_a_chat_that_is_gone_is_unlinked(clients: Clients, manager: Context, pending: LinkRequest) -> None:
-    """A cafe whose chat cannot be reached any more has none, and everybody is told."""
+@pytest.fixture
+def chat(clients: Clients) -> Context:
+    """A caller in the chat."""
+    return Context(clients, source="test", caller=Caller(telegram_chat=CHAT))
+
+
+async def test_a_chat_can_unlink_itself(
+    clients: Clients, chat: Context, manager: Context, pending: LinkRequest
+) -> None:
+    """The cafe's chat can remove the link, with an event."""
+    await links.approve(manager, pending.id)
+
+    assert (await links.unlink_chat(chat, pending.cafe_id)).tg_chat_id is None
+
+    assert (await event_types(clients))[-1] == "cafe.unlinked"
+
+
+async def test_a_chat_cannot_unlink_the_cafe_of_another(
+    clients: Clients, manager: Context, pending: LinkRequest
+) -> None:
+    """A chat can remove only its own link."""
+    await links.approve(manager, pending.id)
+    other_chat = Context(clients, source="test", caller=Caller(telegram_chat=OTHER_CHAT))
+
+    with pytest.raises(CafeNotLinked):
+        await links.unlink_chat(other_chat, pending.cafe_id)
+
+
+async def test_a_chat_cannot_unlink_a_cafe_without_a_chat(chat: Context, cafe: Cafe) -> None:
+    """A chat cannot remove a link that does not exist."""
+    with pytest.raises(CafeNotLinked):
+        await links.unlink_chat(chat, cafe.id)
+
+
+async def test_only_a_chat_can_unlink_itself(anybody: Context, manager: Context, pending: LinkRequest) -> None:
+    """A caller without a chat may not use the operations for chats, not even a manager."""
+    await links.approve(manager, pending.id)
+
+    for ctx in (anybody, manager):
+        with pytest.raises(Forbidden):
+            await links.unlink_chat(ctx, pending.cafe_id)
+
+
+async def test_a_user_with_a_wrong_reason_is_forbidden(anybody: Context, user: Context, pending: LinkRequest) -> None:
+    """The caller is authorized before the reason is validated."""
+    with pytest.raises(Forbidden):
+        await links.reject(user, pending.id, "x" * 1001)
+    with pytest.raises(Unauthenticated):
+        await links.reject(anybody, pending.id, "x" * 1001)
+
+
+async def test_an_unreachable_chat_is_unlinked(clients: Clients, manager: Context, pending: LinkRequest) -> None:
+    """The cafe of an unreachable chat is unlinked, with an event."""
     await links.approve(manager, pending.id)
 
     async with clients.db() as session:
-        await links.chat_gone(session, CHAT)
+        await links_service.unlink_unreachable_chat(session, CHAT)
 
     async with clients.db() as session:
         assert (await session.get_one(Cafe, pending.cafe_id)).tg_chat_id is None
     assert (await event_types(clients))[-1] == "cafe.unlinked"
 
 
-async def test_a_chat_without_a_cafe_may_be_gone(clients: Clients) -> None:
-    """Nobody misses it."""
+async def test_an_unreachable_chat_without_a_cafe_is_ignored(clients: Clients) -> None:
+    """An unreachable chat without a cafe makes no event."""
     async with clients.db() as session:
-        assert await links.chat_gone(session, CHAT) is None
+        assert await links_service.unlink_unreachable_chat(session, CHAT) is None
 
     assert await event_types(clients) == []
 
 
-async def test_a_group_that_has_moved_is_followed(clients: Clients, manager: Context, pending: LinkRequest) -> None:
-    """The cafe of a group is the cafe of the supergroup that it has become."""
+async def test_a_cafe_follows_its_group_to_the_supergroup(
+    clients: Clients, manager: Context, pending: LinkRequest
+) -> None:
+    """The cafe of a group becomes the cafe of the supergroup."""
     await links.approve(manager, pending.id)
 
     async with clients.db() as session:
-        await links.chat_moved(session, CHAT, OTHER_CHAT)
+        await links_service.migrate_chat(session, CHAT, OTHER_CHAT)
 
     async with clients.db() as session:
         assert (await session.get_one(Cafe, pending.cafe_id)).tg_chat_id == OTHER_CHAT
 
 
-async def test_a_request_follows_its_group(clients: Clients, pending: LinkRequest) -> None:
-    """A request that waits for a manager is the supergroup's."""
+async def test_a_request_follows_its_group_to_the_supergroup(clients: Clients, pending: LinkRequest) -> None:
+    """The pending request of a group becomes the request of the supergroup."""
     async with clients.db() as session:
-        await links.chat_moved(session, CHAT, OTHER_CHAT)
+        await links_service.migrate_chat(session, CHAT, OTHER_CHAT)
 
     async with clients.db() as session:
         assert (await session.get_one(LinkRequest, pending.id)).tg_chat_id == OTHER_CHAT
 
 
-async def test_a_supergroup_may_have_asked_again(clients: Clients, anybody: Context, pending: LinkRequest) -> None:
-    """That the supergroup has made the same request already is no obstacle."""
+async def test_a_supergroup_may_have_repeated_the_request(
+    clients: Clients, anybody: Context, pending: LinkRequest
+) -> None:
+    """A chat can migrate even if the supergroup has made the same request again."""
     again = await links.link_request(anybody, pending.cafe_id, OTHER_CHAT)
 
     async with clients.db() as session:
-        await links.chat_moved(session, CHAT, OTHER_CHAT)
+        await links_service.migrate_chat(session, CHAT, OTHER_CHAT)
 
     async with clients.db() as session:
         assert (await session.get_one(LinkRequest, again.id)).tg_chat_id == OTHER_CHAT
@@ -367,13 +432,13 @@ async def test_a_supergroup_may_have_asked_again(clients: Clients, anybody: Cont
 async def test_a_supergroup_may_have_another_cafe(
     clients: Clients, anybody: Context, manager: Context, pending: LinkRequest
 ) -> None:
-    """A chat has one cafe: the one that it was linked to since keeps it, and managers hear of the one that it had."""
+    """If the supergroup has another cafe, it keeps that one, and the cafe of the group is unlinked."""
     await links.approve(manager, pending.id)
     other = await add_cafe(clients, "Green Fork")
     await links.approve(manager, (await links.link_request(anybody, other.id, OTHER_CHAT)).id)
 
     async with clients.db() as session:
-        await links.chat_moved(session, CHAT, OTHER_CHAT)
+        await links_service.migrate_chat(session, CHAT, OTHER_CHAT)
 
     async with clients.db() as session:
         chats = [(await session.get_one(Cafe, id_)).tg_chat_id for id_ in (pending.cafe_id, other.id)]
@@ -382,7 +447,7 @@ async def test_a_supergroup_may_have_another_cafe(
 
 
 async def test_the_database_keeps_one_pending_request(clients: Clients, cafe: Cafe) -> None:
-    """Even without our code, a second pending request for a cafe and chat is impossible."""
+    """The database refuses a second pending request for one cafe and chat."""
     async with clients.db() as session:
         for _ in range(2):
             session.add(LinkRequest(cafe_id=cafe.id, tg_chat_id=CHAT, created_at=Context(clients, source="").now()))

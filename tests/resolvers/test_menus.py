@@ -1,4 +1,4 @@
-"""What cafes offer: the rules of menu items and combos."""
+"""Menu items and combos."""
 
 from decimal import Decimal
 from typing import Any
@@ -6,19 +6,27 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from app.auth.context import Context
 from app.clients import Clients
-from app.context import Context
 from app.errors import Forbidden, NotFound, Unauthenticated
-from app.models import Cafe, Combo, MenuCategory, MenuItem
-from app.models.menus import PRICE_MAX
+from app.models import (
+    Cafe,
+    Combo,
+    ComboChanges,
+    ComboInput,
+    MenuCategory,
+    MenuItem,
+    MenuItemChanges,
+    MenuItemInput,
+)
 from app.resolvers import menus, orders
-from app.resolvers.inputs import DESCRIPTION_MAX_CHARACTERS
+from app.validation import DESCRIPTION_MAX_CHARACTERS, PRICE_MAX
 from tests.conftest import Lunch, add_cafe, add_lunch
-from tests.resolvers.ordering import BEFORE, DATE, at, field_of, lunch_with
+from tests.ordering import BEFORE, DATE, at, field_of
 
-DISH: menus.MenuItemFields = {"name": "Borscht", "category": MenuCategory.SOUP}
-EXTRA: menus.MenuItemFields = {"name": "Cola", "category": MenuCategory.EXTRA, "price": Decimal("1.50")}
-COMBO: menus.ComboFields = {"name": "Lunch", "categories": [MenuCategory.SOUP], "price": Decimal("10.00")}
+DISH: dict[str, Any] = {"name": "Borscht", "category": MenuCategory.SOUP}
+EXTRA: dict[str, Any] = {"name": "Cola", "category": MenuCategory.EXTRA, "price": Decimal("1.50")}
+COMBO: dict[str, Any] = {"name": "Lunch", "categories": [MenuCategory.SOUP], "price": Decimal("10.00")}
 
 BAD_NAMES = [
     "",
@@ -34,45 +42,55 @@ BAD_PRICES = [Decimal("-0.01"), PRICE_MAX + 1]
 BAD_DESCRIPTIONS = ["x" * (DESCRIPTION_MAX_CHARACTERS + 1), "\0"]
 
 
-async def read[Row: (MenuItem, Combo)](clients: Clients, row: Row) -> Row | None:
+async def find[Row: (MenuItem, Combo)](clients: Clients, row: Row) -> Row | None:
     async with clients.db() as session:
         return await session.get(type(row), row.id)
 
 
-async def test_a_dish_is_added(manager: Context, cafe: Cafe) -> None:
-    """It is available, has no price, and its name has no spaces around it."""
-    item = await menus.create_menu_item(manager, cafe.id, {**DISH, "name": "  Borscht ", "description": "With\nbread"})
+async def test_a_new_dish_is_available_and_has_no_price(manager: Context, cafe: Cafe) -> None:
+    """A new dish is available, has no price, and its name has no spaces around it."""
+    fields = MenuItemInput.collect(**{**DISH, "name": "  Borscht ", "description": "With\nbread"})
+
+    item = await menus.create_menu_item(manager, cafe.id, fields)
 
     assert (item.id > 0, item.cafe_id, item.name, item.category) == (True, cafe.id, "Borscht", MenuCategory.SOUP)
     assert (item.description, item.price, item.is_available) == ("With\nbread", None, True)
 
 
-async def test_what_was_added_is_on_the_menu(user: Context, manager: Context, cafe: Cafe) -> None:
-    """A menu has what was added, in that order; so has the list of combos."""
-    items = [await menus.create_menu_item(manager, cafe.id, fields) for fields in (EXTRA, DISH)]
-    combos = [await menus.create_combo(manager, cafe.id, {**COMBO, "price": Decimal(price)}) for price in (9, 8)]
+async def test_a_menu_has_its_items_in_the_order_of_their_creation(user: Context, manager: Context, cafe: Cafe) -> None:
+    """A menu has all new items, and the list of combos has all new combos, the oldest first."""
+    items = [await menus.create_menu_item(manager, cafe.id, MenuItemInput(**fields)) for fields in (EXTRA, DISH)]
+    combos = [
+        await menus.create_combo(manager, cafe.id, ComboInput(**{**COMBO, "price": Decimal(price)})) for price in (9, 8)
+    ]
 
-    assert [it.model_dump() for it in (await menus.menu_items(user, [cafe.id]))[0]] == [it.model_dump() for it in items]
-    assert [it.model_dump() for it in (await menus.combos(user, [cafe.id]))[0]] == [it.model_dump() for it in combos]
+    assert [item.model_dump() for item in (await menus.list_menu_items(user, [cafe.id]))[0]] == [
+        item.model_dump() for item in items
+    ]
+    assert [combo.model_dump() for combo in (await menus.list_combos(user, [cafe.id]))[0]] == [
+        combo.model_dump() for combo in combos
+    ]
 
 
-async def test_the_menus_of_many_cafes_come_in_their_order(clients: Clients, user: Context, lunch: Lunch) -> None:
-    """Each cafe gets its own, also one that offers nothing."""
+async def test_the_menus_of_several_cafes_come_in_the_requested_order(
+    clients: Clients, user: Context, lunch: Lunch
+) -> None:
+    """Each cafe gets its own menu and combos, and a cafe without a menu gets empty lists."""
     empty, other = await add_cafe(clients, "Empty"), await add_lunch(clients)
     ids = [other.cafe.id, empty.id, lunch.cafe.id]
 
-    items, combos = await menus.menu_items(user, ids), await menus.combos(user, ids)
+    items, combos = await menus.list_menu_items(user, ids), await menus.list_combos(user, ids)
 
-    assert [{it.cafe_id for it in menu} for menu in items] == [{other.cafe.id}, set(), {lunch.cafe.id}]
-    assert [[it.id for it in menu] for menu in combos] == [
+    assert [{item.cafe_id for item in menu} for menu in items] == [{other.cafe.id}, set(), {lunch.cafe.id}]
+    assert [[combo.id for combo in listed] for listed in combos] == [
         [other.combo.id, other.light.id],
         [],
         [lunch.combo.id, lunch.light.id],
     ]
 
 
-async def test_a_wrong_menu_item_is_refused(manager: Context, lunch: Lunch) -> None:
-    """Names are one line, prices have a range, and nothing is null but the price of a dish; new or changed."""
+async def test_a_wrong_menu_item_is_bad_input(manager: Context, lunch: Lunch) -> None:
+    """A menu item with a wrong name, price, description or null is bad input, new or changed."""
     wrong: list[tuple[Any, str]] = [
         *(({"name": name}, "name") for name in BAD_NAMES),
         *(({"price": price}, "price") for price in BAD_PRICES),
@@ -81,18 +99,18 @@ async def test_a_wrong_menu_item_is_refused(manager: Context, lunch: Lunch) -> N
     ]
 
     for fields, field in wrong:
-        new: Any = {**EXTRA, **fields}
+        new, changes = MenuItemInput.collect(**{**EXTRA, **fields}), MenuItemChanges.collect(**fields)
         assert await field_of(menus.create_menu_item(manager, lunch.cafe.id, new)) == field
-        assert await field_of(menus.update_menu_item(manager, lunch.cola.id, None, fields)) == field
+        assert await field_of(menus.update_menu_item(manager, lunch.cola.id, None, changes)) == field
 
-    assert len((await menus.menu_items(manager, [lunch.cafe.id]))[0]) == 6
+    assert len((await menus.list_menu_items(manager, [lunch.cafe.id]))[0]) == 6
 
 
 async def test_an_extra_has_a_price_and_a_dish_has_none(manager: Context, lunch: Lunch) -> None:
-    """Whatever is added or changed, and whichever of the two is given alone."""
+    """A dish with a price and an extra without one are bad input, also after a change of category or price alone."""
     price = Decimal("2.00")
     priced, unpriced = {**DISH, "price": price}, {"name": "Cola", "category": MenuCategory.EXTRA}
-    changes: list[tuple[MenuItem, menus.MenuItemFields]] = [
+    changes: list[tuple[MenuItem, dict[str, Any]]] = [
         (lunch.soup, {"price": price}),
         (lunch.soup, {"category": MenuCategory.EXTRA}),
         (lunch.soup, {"category": MenuCategory.SALAD, "price": price}),
@@ -102,64 +120,68 @@ async def test_an_extra_has_a_price_and_a_dish_has_none(manager: Context, lunch:
     ]
 
     for fields in (priced, unpriced):
-        assert await field_of(menus.create_menu_item(manager, lunch.cafe.id, fields)) == "price"  # type: ignore[arg-type]
-    for item, change in changes:
-        assert await field_of(menus.update_menu_item(manager, item.id, None, change)) == "price"
+        assert await field_of(menus.create_menu_item(manager, lunch.cafe.id, MenuItemInput(**fields))) == "price"
+    for item, values in changes:
+        assert await field_of(menus.update_menu_item(manager, item.id, None, MenuItemChanges(**values))) == "price"
 
 
-async def test_a_category_changes_with_the_price(clients: Clients, manager: Context, lunch: Lunch) -> None:
-    """A dish becomes an extra together with a price, an extra a dish without it, a soup a salad just so."""
-    extra: menus.MenuItemFields = {"category": MenuCategory.EXTRA, "price": Decimal("0.00")}
+async def test_a_category_may_change_with_the_price(clients: Clients, manager: Context, lunch: Lunch) -> None:
+    """A dish becomes an extra with a price, an extra becomes a dish without one, and a soup becomes a salad."""
+    extra = MenuItemChanges(category=MenuCategory.EXTRA, price=Decimal("0.00"))
     await menus.update_menu_item(manager, lunch.soup.id, None, extra)
-    await menus.update_menu_item(manager, lunch.cola.id, None, {"category": MenuCategory.MAIN, "price": None})
-    await menus.update_menu_item(manager, lunch.other_soup.id, None, {"category": MenuCategory.SALAD})
+    await menus.update_menu_item(manager, lunch.cola.id, None, MenuItemChanges(category=MenuCategory.MAIN, price=None))
+    await menus.update_menu_item(manager, lunch.other_soup.id, None, MenuItemChanges(category=MenuCategory.SALAD))
 
-    there = [await read(clients, item) for item in (lunch.soup, lunch.cola, lunch.other_soup)]
-    assert [(item.category, item.price) for item in there if item] == [
+    stored = [await find(clients, item) for item in (lunch.soup, lunch.cola, lunch.other_soup)]
+    assert [(item.category, item.price) for item in stored if item] == [
         (MenuCategory.EXTRA, Decimal("0.00")),
         (MenuCategory.MAIN, None),
         (MenuCategory.SALAD, None),
     ]
 
 
-async def test_what_was_ordered_keeps_its_category(user: Context, manager: Context, lunch: Lunch) -> None:
-    """An order with it is made of one dish of each category. Anything else of it may change, also after cancelling."""
-    ordered = await orders.place_order(at(user, BEFORE), lunch.cafe.id, DATE, lunch_with(lunch))
+async def test_a_menu_item_with_orders_keeps_its_category(user: Context, manager: Context, lunch: Lunch) -> None:
+    """A menu item with orders, also cancelled ones, may change except for its category."""
+    ordered = await orders.place_order(at(user, BEFORE), lunch.cafe.id, DATE, lunch.meal)
     await orders.cancel_order(at(user, BEFORE), ordered.id)
-    salad: menus.MenuItemFields = {"category": MenuCategory.SALAD}
-    same: menus.MenuItemFields = {"name": "Green borscht", "category": MenuCategory.SOUP}
+    salad = MenuItemChanges(category=MenuCategory.SALAD)
+    same = MenuItemChanges(name="Green borscht", category=MenuCategory.SOUP)
 
     assert await field_of(menus.update_menu_item(manager, lunch.soup.id, None, salad)) == "category"
     assert (await menus.update_menu_item(manager, lunch.soup.id, None, same)).name == "Green borscht"
 
 
-async def test_a_change_leaves_what_is_not_given(clients: Clients, manager: Context, lunch: Lunch) -> None:
-    """What is given changes, and nothing else."""
+async def test_a_change_leaves_other_fields(clients: Clients, manager: Context, lunch: Lunch) -> None:
+    """A change of one field leaves all other fields as they are."""
     before = lunch.cola.model_dump()
 
-    await menus.update_menu_item(manager, lunch.cola.id, lunch.cafe.id, {"is_available": False})
-    await menus.update_menu_item(manager, lunch.cola.id, lunch.cafe.id, {"price": Decimal("1.75")})
+    await menus.update_menu_item(manager, lunch.cola.id, lunch.cafe.id, MenuItemChanges(is_available=False))
+    await menus.update_menu_item(manager, lunch.cola.id, lunch.cafe.id, MenuItemChanges(price=Decimal("1.75")))
 
-    there = await read(clients, lunch.cola)
-    assert there is not None
-    assert there.model_dump() == before | {"is_available": False, "price": Decimal("1.75")}
+    stored = await find(clients, lunch.cola)
+    assert stored is not None
+    assert stored.model_dump() == before | {"is_available": False, "price": Decimal("1.75")}
 
 
-async def test_a_combo_has_its_categories_as_they_are_eaten(clients: Clients, manager: Context, cafe: Cafe) -> None:
-    """In whatever order they are given, new or changed."""
+async def test_a_combo_has_its_categories_in_the_order_of_the_meal(
+    clients: Clients, manager: Context, cafe: Cafe
+) -> None:
+    """The categories of a combo are sorted, in a new and in a changed combo."""
     categories = [MenuCategory.MAIN, MenuCategory.SOUP, MenuCategory.SALAD]
-    combo = await menus.create_combo(manager, cafe.id, {**COMBO, "name": " Lunch ", "categories": categories})
+    new = ComboInput.collect(**{**COMBO, "name": " Lunch ", "categories": categories})
+    combo = await menus.create_combo(manager, cafe.id, new)
     assert (combo.name, combo.categories) == ("Lunch", [MenuCategory.SOUP, MenuCategory.SALAD, MenuCategory.MAIN])
 
-    await menus.update_combo(manager, combo.id, None, {"categories": [MenuCategory.MAIN, MenuCategory.SALAD]})
+    changes = ComboChanges.collect(categories=[MenuCategory.MAIN, MenuCategory.SALAD])
+    await menus.update_combo(manager, combo.id, None, changes)
 
-    there = await read(clients, combo)
-    assert there is not None
-    assert (there.categories, there.price) == ([MenuCategory.SALAD, MenuCategory.MAIN], Decimal("10.00"))
+    stored = await find(clients, combo)
+    assert stored is not None
+    assert (stored.categories, stored.price) == ([MenuCategory.SALAD, MenuCategory.MAIN], Decimal("10.00"))
 
 
-async def test_a_wrong_combo_is_refused(manager: Context, lunch: Lunch) -> None:
-    """It has at least one category, none twice, none of extras, and like all names, prices and texts good ones."""
+async def test_a_wrong_combo_is_bad_input(manager: Context, lunch: Lunch) -> None:
+    """A combo with wrong categories, or a wrong name, price, description or null, is bad input, new or changed."""
     wrong: list[tuple[Any, str]] = [
         ({"categories": []}, "categories"),
         ({"categories": [MenuCategory.SOUP, MenuCategory.MAIN, MenuCategory.SOUP]}, "categories"),
@@ -172,62 +194,63 @@ async def test_a_wrong_combo_is_refused(manager: Context, lunch: Lunch) -> None:
     ]
 
     for fields, field in wrong:
-        new: Any = {**COMBO, **fields}
+        new, changes = ComboInput.collect(**{**COMBO, **fields}), ComboChanges.collect(**fields)
         assert await field_of(menus.create_combo(manager, lunch.cafe.id, new)) == field
-        assert await field_of(menus.update_combo(manager, lunch.combo.id, None, fields)) == field
+        assert await field_of(menus.update_combo(manager, lunch.combo.id, None, changes)) == field
 
-    assert len((await menus.combos(manager, [lunch.cafe.id]))[0]) == 2
+    assert len((await menus.list_combos(manager, [lunch.cafe.id]))[0]) == 2
 
 
 async def test_prices_have_a_range(manager: Context, lunch: Lunch) -> None:
-    """From nothing to what the database can keep."""
+    """Zero and the maximum of the database are valid prices."""
     for price in (Decimal("0.00"), PRICE_MAX):
-        assert (await menus.update_combo(manager, lunch.combo.id, None, {"price": price})).price == price
-        assert (await menus.update_menu_item(manager, lunch.cola.id, None, {"price": price})).price == price
+        assert (await menus.update_combo(manager, lunch.combo.id, None, ComboChanges(price=price))).price == price
+        changes = MenuItemChanges(price=price)
+        assert (await menus.update_menu_item(manager, lunch.cola.id, None, changes)).price == price
 
 
-async def test_what_nobody_ordered_is_deleted(clients: Clients, manager: Context, lunch: Lunch) -> None:
-    """A menu item or combo without orders is gone."""
-    removals = [
+async def test_a_menu_item_without_orders_is_deleted(clients: Clients, manager: Context, lunch: Lunch) -> None:
+    """A menu item or combo without orders is deleted."""
+    deletions = [
         await menus.delete_menu_item(manager, lunch.soup.id, lunch.cafe.id),
         await menus.delete_combo(manager, lunch.combo.id, None),
     ]
 
-    assert [removal.is_deleted for removal in removals] == [True, True]
-    assert await read(clients, lunch.soup) is None
-    assert await read(clients, lunch.combo) is None
+    assert [result.deleted for result in deletions] == [True, True]
+    assert await find(clients, lunch.soup) is None
+    assert await find(clients, lunch.combo) is None
 
 
-async def test_what_was_ordered_is_kept_and_switched_off(
+async def test_a_menu_item_with_orders_is_made_unavailable(
     clients: Clients, user: Context, manager: Context, lunch: Lunch
 ) -> None:
-    """Orders, also cancelled ones, still have what they had; nobody can order it any more."""
-    ordered = await orders.place_order(at(user, BEFORE), lunch.cafe.id, DATE, lunch_with(lunch))
+    """A menu item or combo with orders, also cancelled ones, becomes unavailable, and the orders keep their items."""
+    ordered = await orders.place_order(at(user, BEFORE), lunch.cafe.id, DATE, lunch.meal)
     await orders.cancel_order(at(user, BEFORE), ordered.id)
 
-    removals = [
+    deletions = [
         await menus.delete_menu_item(manager, lunch.soup.id, None),
         await menus.delete_combo(manager, lunch.combo.id, None),
     ]
 
-    assert [(removal.is_deleted, "kept" in removal.message) for removal in removals] == [(False, True)] * 2
-    there = [await read(clients, lunch.soup), await read(clients, lunch.combo)]
-    assert [row.is_available for row in there if row] == [False, False]
-    assert len((await orders.order(user, ordered.id)).items) == 2
+    assert [(result.deleted, "made unavailable" in result.message) for result in deletions] == [(False, True)] * 2
+    stored = [await find(clients, lunch.soup), await find(clients, lunch.combo)]
+    assert [row.is_available for row in stored if row] == [False, False]
+    assert len((await orders.get_order(user, ordered.id)).items) == 2
 
 
-async def test_what_is_not_there_is_not_found(clients: Clients, manager: Context, lunch: Lunch) -> None:
-    """Neither what is unknown, nor what is another cafe's than the one that is named."""
+async def test_an_unknown_menu_item_is_not_found(clients: Clients, manager: Context, lunch: Lunch) -> None:
+    """An unknown cafe, menu item or combo, and one of another cafe, raise NotFound."""
     other = await add_lunch(clients)
     for operation in (
-        menus.create_menu_item(manager, 999, DISH),
-        menus.create_combo(manager, 999, COMBO),
-        menus.update_menu_item(manager, 999, None, {}),
-        menus.update_menu_item(manager, lunch.soup.id, other.cafe.id, {"name": "Soup"}),
+        menus.create_menu_item(manager, 999, MenuItemInput(**DISH)),
+        menus.create_combo(manager, 999, ComboInput(**COMBO)),
+        menus.update_menu_item(manager, 999, None, MenuItemChanges()),
+        menus.update_menu_item(manager, lunch.soup.id, other.cafe.id, MenuItemChanges(name="Soup")),
         menus.delete_menu_item(manager, 999, None),
         menus.delete_menu_item(manager, lunch.soup.id, other.cafe.id),
-        menus.update_combo(manager, 999, None, {}),
-        menus.update_combo(manager, lunch.combo.id, other.cafe.id, {"name": "Lunch"}),
+        menus.update_combo(manager, 999, None, ComboChanges()),
+        menus.update_combo(manager, lunch.combo.id, other.cafe.id, ComboChanges(name="Lunch")),
         menus.delete_combo(manager, 999, None),
         menus.delete_combo(manager, lunch.combo.id, other.cafe.id),
     ):
@@ -238,16 +261,16 @@ async def test_what_is_not_there_is_not_found(clients: Clients, manager: Context
 @pytest.mark.parametrize(
     "operation",
     [
-        lambda ctx: menus.create_menu_item(ctx, 1, DISH),
-        lambda ctx: menus.update_menu_item(ctx, 1, None, {}),
+        lambda ctx: menus.create_menu_item(ctx, 1, MenuItemInput(**DISH)),
+        lambda ctx: menus.update_menu_item(ctx, 1, None, MenuItemChanges()),
         lambda ctx: menus.delete_menu_item(ctx, 1, None),
-        lambda ctx: menus.create_combo(ctx, 1, COMBO),
-        lambda ctx: menus.update_combo(ctx, 1, None, {}),
+        lambda ctx: menus.create_combo(ctx, 1, ComboInput(**COMBO)),
+        lambda ctx: menus.update_combo(ctx, 1, None, ComboChanges()),
         lambda ctx: menus.delete_combo(ctx, 1, None),
     ],
 )
 async def test_only_managers_change_menus(anybody: Context, user: Context, operation: Any) -> None:
-    """Colleagues read them."""
+    """A user without the manager role gets Forbidden, and a caller without a token gets Unauthenticated."""
     with pytest.raises(Forbidden):
         await operation(user)
     with pytest.raises(Unauthenticated):
@@ -258,15 +281,17 @@ async def test_only_managers_change_menus(anybody: Context, user: Context, opera
     ("category", "is_available"),
     [(None, None), (MenuCategory.SOUP, None), (None, False), (MenuCategory.SOUP, True)],
 )
-def test_a_menu_is_picked_from(category: MenuCategory | None, is_available: bool | None) -> None:
-    """By category, by being available, by both, or by neither."""
+def test_a_menu_can_be_filtered(category: MenuCategory | None, is_available: bool | None) -> None:
+    """A menu can be filtered by category, by availability, by both, or by neither."""
     items = [
-        MenuItem(cafe_id=1, name="", category=it, is_available=is_on) for it in MenuCategory for is_on in (True, False)
+        MenuItem(cafe_id=1, name="", category=each, is_available=flag)
+        for each in MenuCategory
+        for flag in (True, False)
     ]
 
-    picked = menus.pick(items, category, is_available)
+    filtered = menus.filter_items(items, category, is_available)
 
-    assert picked == [
+    assert filtered == [
         item
         for item in items
         if (category is None or item.category is category)
@@ -290,10 +315,10 @@ def test_a_menu_is_picked_from(category: MenuCategory | None, is_available: bool
         ("UPDATE combos SET categories = '{{soup,main},{salad,soup}}'", "combos_categories_check"),
     ],
 )
-async def test_the_database_keeps_the_rules_of_menus(
+async def test_the_database_enforces_the_rules_of_menus(
     clients: Clients, lunch: Lunch, statement: str, check: str
 ) -> None:
-    """Even without our code there is no priced dish, no free extra, and no combo but of different dishes."""
+    """The database refuses a dish with a price, an extra without one, and a combo with wrong categories."""
     async with clients.db() as session:
         with pytest.raises(sa.exc.IntegrityError, match=check):
             await session.execute(sa.text(statement))

@@ -1,4 +1,4 @@
-"""What a cafe is told about its orders: once, then what has changed, until somebody has read it."""
+"""Notifications of a cafe about its orders: the order list, its corrections, and their acknowledgement."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,26 +10,22 @@ import pytest
 import sqlalchemy as sa
 from sqlmodel import col, select
 
+from app.auth.context import Context
+from app.auth.viewer import Caller
 from app.clients import Clients
-from app.context import Context
 from app.errors import BadInput, CafeNotLinked, Forbidden, NotFound, Unauthenticated
-from app.events.log import TOPIC
-from app.events.messages import Topic
-from app.models import (
-    Cafe,
-    Notification,
-    NotificationKind,
-    NotificationStatus,
-    Order,
-    OrderStatus,
-    Outbox,
-    User,
-)
+from app.events.outbox import TOPIC
+from app.events.types import Topic
+from app.models import Cafe, Notification, NotificationKind, NotificationStatus, Order, OrderStatus, Outbox, User
+from app.models.orders import ExtraInput, OrderChanges
 from app.resolvers import deadlines, links, notifications, orders
-from app.resolvers.notifications import CORRECTION_DELAY, CORRECTION_QUEUE, DELIVERY_QUEUE, acknowledge, correct
-from app.resolvers.order_lines import Extra
-from app.resolvers.paging import PageRequest
+from app.resolvers.notifications import acknowledge
+from app.services import deadlines as deadlines_service
+from app.services import notifications as notifications_service
+from app.services.notifications import CORRECTION_DELAY, CorrectionTask, DeliveryTask, correct_day
+from app.services.pagination import PageRequest
 from tests.conftest import Lunch, add_lunch, event_types
+from tests.notification_fixtures import change
 
 CHAT, OTHER_CHAT = -1001, -1002
 OLGA = 3003
@@ -37,7 +33,7 @@ OLGA = 3003
 
 @pytest.fixture
 async def lunch(clients: Clients, people: None) -> Lunch:
-    """A cafe with a chat, and somebody else who eats there."""
+    """A cafe with a chat, and a second user."""
     async with clients.db() as session:
         session.add(User(tgid=OLGA, name="Olga"))
     return await add_lunch(clients, tg_chat_id=CHAT, linked_at=datetime.now(UTC))
@@ -50,84 +46,96 @@ async def ordered(user: Context, lunch: Lunch) -> Order:
 
 
 async def announce(clients: Clients, lunch: Lunch) -> Notification | None:
-    """Let the deadline pass, and have the cafe told."""
+    """Let the deadline pass, and queue the order list."""
     async with clients.db() as session:
-        await deadlines.pass_deadline(session, lunch.cafe.id, lunch.open_date, datetime.now(UTC))
-        return await notifications.announce(session, lunch.cafe.id, lunch.open_date, is_correction=False)
+        await deadlines_service.pass_deadline(session, lunch.cafe.id, lunch.open_date, datetime.now(UTC))
+        return await notifications_service.announce_day(clients, session, lunch.cafe.id, lunch.open_date)
 
 
-async def corrected(clients: Clients, lunch: Lunch) -> Notification | None:
-    """Look for changes, as it is done a minute after one."""
+async def send_correction(clients: Clients, lunch: Lunch) -> Notification | None:
+    """Queue a correction, as the events process does a minute after a change."""
     async with clients.db() as session:
-        return await correct(session, lunch.cafe.id, lunch.open_date)
+        return await correct_day(clients, session, CorrectionTask(cafe_id=lunch.cafe.id, date=lunch.open_date))
 
 
 @pytest.fixture
 async def announced(clients: Clients, lunch: Lunch, ordered: Order) -> Notification:
-    """What the cafe was told when the deadline had passed."""
-    told = await announce(clients, lunch)
-    assert told is not None
-    return told
+    """The order list, queued after the deadline."""
+    notification = await announce(clients, lunch)
+    assert notification is not None
+    return notification
 
 
-async def queued(clients: Clients, queue: str) -> list[bytes]:
+async def queued_tasks(clients: Clients, queue: str) -> list[bytes]:
+    """Return the tasks that wait in a queue of the outbox."""
     async with clients.db() as session:
         rows = await session.scalars(sa.select(Outbox.c.payload).where(Outbox.c.queue == queue).order_by(Outbox.c.id))
         return list(rows)
 
 
-async def all_told(clients: Clients) -> list[Notification]:
+async def all_notifications(clients: Clients) -> list[Notification]:
+    """Return all notifications, the oldest first."""
     async with clients.db() as session:
         return list(await session.scalars(select(Notification).order_by(col(Notification.id))))
 
 
-async def change(clients: Clients, notification: Notification, **fields: object) -> None:
-    """Let something have happened to a notification."""
-    async with clients.db() as session:
-        row = await session.get_one(Notification, notification.id)
-        for name, value in fields.items():
-            setattr(row, name, value)
+def delivery_task(notification: Notification) -> bytes:
+    """Return the task that sends the first part of a notification."""
+    return DeliveryTask(notification_id=notification.id, part=0).model_dump_json().encode()
 
 
-async def test_a_cafe_is_told_its_orders(announced: Notification) -> None:
-    """The first version is the list, for the cafe's chat."""
+@pytest.fixture
+def chat(clients: Clients) -> Context:
+    """A caller in the cafe's chat."""
+    return in_chat(clients, CHAT)
+
+
+def in_chat(clients: Clients, chat_id: int) -> Context:
+    """Return a caller in a chat."""
+    return Context(clients, source="test", caller=Caller(telegram_chat=chat_id))
+
+
+async def test_the_first_version_is_the_order_list(announced: Notification) -> None:
+    """The first version is the order list, for the cafe's chat."""
     assert (announced.kind, announced.version, announced.tg_chat_id) == (NotificationKind.ORDERS, 1, CHAT)
     assert "Borscht" in announced.text
 
 
-async def test_what_is_told_is_queued(clients: Clients, announced: Notification) -> None:
-    """A message waits to be sent, and dashboards hear of it."""
-    assert await queued(clients, DELIVERY_QUEUE) == [f"{announced.id} 0".encode()]
+async def test_an_order_list_is_queued(clients: Clients, announced: Notification) -> None:
+    """An announcement queues a delivery and an event."""
+    assert await queued_tasks(clients, DeliveryTask.queue) == [delivery_task(announced)]
     assert (await event_types(clients))[-1] == "notification.queued"
 
 
-async def test_a_cafe_is_told_once(clients: Clients, lunch: Lunch, announced: Notification) -> None:
-    """However often a deadline is announced, there is one message."""
+async def test_a_day_is_announced_once(clients: Clients, lunch: Lunch, announced: Notification) -> None:
+    """Repeated announcements make one notification."""
     assert await announce(clients, lunch) is None
 
-    assert len(await all_told(clients)) == 1
+    assert len(await all_notifications(clients)) == 1
 
 
-async def test_two_who_announce_at_once_make_one_message(clients: Clients, lunch: Lunch, ordered: Order) -> None:
-    """The unique constraint lets one through, whoever is at it."""
+async def test_simultaneous_announcements_make_one_notification(clients: Clients, lunch: Lunch, ordered: Order) -> None:
+    """Simultaneous announcements make one notification, because of the unique constraint."""
 
-    async def tell() -> Notification | None:
+    async def announce_only() -> Notification | None:
         async with clients.db() as session:
-            return await notifications.announce(session, lunch.cafe.id, lunch.open_date, is_correction=False)
+            return await notifications_service.announce_day(clients, session, lunch.cafe.id, lunch.open_date)
 
-    told = await asyncio.gather(*(tell() for _ in range(5)))
+    made = await asyncio.gather(*(announce_only() for _ in range(5)))
 
-    assert len([one for one in told if one is not None]) == 1
-    assert len(await queued(clients, DELIVERY_QUEUE)) == 1
+    assert len([notification for notification in made if notification is not None]) == 1
+    assert len(await queued_tasks(clients, DeliveryTask.queue)) == 1
 
 
-async def test_a_cafe_without_orders_is_not_told(clients: Clients, lunch: Lunch) -> None:
-    """Nobody needs an empty list."""
+async def test_a_day_without_orders_has_no_order_list(clients: Clients, lunch: Lunch) -> None:
+    """A cafe without orders gets no order list."""
     assert await announce(clients, lunch) is None
 
 
-async def test_cancelled_orders_are_not_told(clients: Clients, user: Context, lunch: Lunch, ordered: Order) -> None:
-    """Who has cancelled in time is not on the list."""
+async def test_cancelled_orders_are_not_on_the_order_list(
+    clients: Clients, user: Context, lunch: Lunch, ordered: Order
+) -> None:
+    """An order that is cancelled before the deadline is not on the order list."""
     await orders.cancel_order(user, ordered.id)
 
     assert await announce(clients, lunch) is None
@@ -141,86 +149,94 @@ async def test_cancelled_orders_are_not_told(clients: Clients, user: Context, lu
         {"is_active": False},
     ],
 )
-async def test_who_is_not_told(clients: Clients, lunch: Lunch, ordered: Order, state: dict[str, object]) -> None:
-    """A cafe without a chat, or that is switched off, or whose notifications are, gets nothing."""
+async def test_a_cafe_without_notifications_gets_no_order_list(
+    clients: Clients, lunch: Lunch, ordered: Order, state: dict[str, object]
+) -> None:
+    """A cafe that has no chat, is deactivated, or has notifications disabled gets no order list."""
     async with clients.db() as session:
         await session.execute(sa.update(Cafe).values(**state))
 
     assert await announce(clients, lunch) is None
 
 
-async def test_a_change_is_told(clients: Clients, manager: Context, lunch: Lunch, announced: Notification) -> None:
-    """What a manager changes after the deadline is the next version, and says what has changed."""
-    [order] = (await orders.orders(manager, PageRequest(), orders.OrderFilter())).items
-    await orders.update_order(manager, order.id, {"dish_ids": [lunch.other_soup.id, lunch.main.id]})
+async def test_a_change_after_the_deadline_is_a_correction(
+    clients: Clients, manager: Context, lunch: Lunch, announced: Notification
+) -> None:
+    """A change after the deadline is the next version, and the correction names the difference."""
+    [order] = (await orders.list_orders(manager, PageRequest(), orders.OrderFilter())).nodes
+    await orders.update_order(manager, order.id, OrderChanges(dish_ids=[lunch.other_soup.id, lunch.main.id]))
 
-    told = await corrected(clients, lunch)
+    correction = await send_correction(clients, lunch)
 
-    assert told is not None
-    assert (told.kind, told.version, told.tg_chat_id) == (NotificationKind.CORRECTION, 2, CHAT)
-    assert "Correction 1" in told.text
-    assert "−1 Borscht (Ivan)" in told.text
-    assert "+1 Solyanka (Ivan)" in told.text
+    assert correction is not None
+    assert (correction.kind, correction.version, correction.tg_chat_id) == (NotificationKind.CORRECTION, 2, CHAT)
+    assert "Correction 1" in correction.text
+    assert "−1 Borscht (Ivan)" in correction.text
+    assert "+1 Solyanka (Ivan)" in correction.text
 
 
-async def test_a_cancelled_order_is_told(
+async def test_a_cancellation_after_the_deadline_is_a_correction(
     clients: Clients, manager: Context, lunch: Lunch, ordered: Order, announced: Notification
 ) -> None:
-    """An order that a manager cancels after the deadline is a correction, also if it was the last one."""
+    """A cancellation after the deadline is a correction, even of the only order."""
     await orders.cancel_order(manager, ordered.id)
 
-    told = await corrected(clients, lunch)
+    correction = await send_correction(clients, lunch)
 
-    assert told is not None
-    assert "−1 Borscht (Ivan)" in told.text
+    assert correction is not None
+    assert "−1 Borscht (Ivan)" in correction.text
 
 
-async def test_a_late_order_is_told(clients: Clients, manager: Context, lunch: Lunch, announced: Notification) -> None:
-    """An order that a manager places after the deadline is confirmed, and a correction."""
+async def test_an_order_after_the_deadline_is_a_correction(
+    clients: Clients, manager: Context, lunch: Lunch, announced: Notification
+) -> None:
+    """An order that a manager places after the deadline is confirmed, and is a correction."""
     late = await orders.place_order(manager, lunch.cafe.id, lunch.open_date, lunch.meal, OLGA)
 
-    told = await corrected(clients, lunch)
+    correction = await send_correction(clients, lunch)
 
     assert late.status is OrderStatus.CONFIRMED
-    assert told is not None
-    assert "+1 Borscht (Olga)" in told.text
+    assert correction is not None
+    assert "+1 Borscht (Olga)" in correction.text
 
 
-async def test_a_new_note_is_told(
+async def test_a_new_note_is_a_correction(
     clients: Clients, manager: Context, lunch: Lunch, ordered: Order, announced: Notification
 ) -> None:
-    """What a person wants is as important as what they eat."""
-    await orders.update_order(manager, ordered.id, {"notes": "No dill"})
+    """A changed note is a correction."""
+    await orders.update_order(manager, ordered.id, OrderChanges(notes="No dill"))
 
-    told = await corrected(clients, lunch)
+    correction = await send_correction(clients, lunch)
 
-    assert told is not None
-    assert "No dill" in told.text
+    assert correction is not None
+    assert "No dill" in correction.text
 
 
 async def test_several_changes_are_one_correction(
     clients: Clients, manager: Context, lunch: Lunch, ordered: Order, announced: Notification
 ) -> None:
-    """What is changed before somebody looks is told in one message."""
-    await orders.update_order(manager, ordered.id, {"extras": [Extra(lunch.cola.id, 2)]})
+    """All changes until the correction are one correction."""
+    await orders.update_order(
+        manager, ordered.id, OrderChanges(extras=[ExtraInput(menu_item_id=lunch.cola.id, quantity=2)])
+    )
     await orders.place_order(manager, lunch.cafe.id, lunch.open_date, lunch.meal, OLGA)
 
-    told = [await corrected(clients, lunch) for _ in range(2)]
+    first, second = [await send_correction(clients, lunch) for _ in range(2)]
 
-    assert [one is not None for one in told] == [True, False]
-    assert told[0] is not None
-    assert "+2 Cola (Ivan)" in told[0].text
-    assert "+1 Borscht (Olga)" in told[0].text
+    assert second is None
+    assert first is not None
+    assert "+2 Cola (Ivan)" in first.text
+    assert "+1 Borscht (Olga)" in first.text
 
 
-async def test_each_change_is_looked_for_a_minute_later(
+async def test_a_correction_is_scheduled_a_minute_after_a_change(
     clients: Clients, manager: Context, ordered: Order, announced: Notification
 ) -> None:
-    """So long other changes may join it."""
+    """Each change schedules a correction after a minute, so that more changes can join it."""
     await orders.cancel_order(manager, ordered.id)
 
     async with clients.db() as session:
-        query = sa.select(Outbox.c.next_attempt_at).where(Outbox.c.queue == CORRECTION_QUEUE)
+        query = sa.select(Outbox.c.next_attempt_at).where(Outbox.c.queue == CorrectionTask.queue)
         due = (await session.scalars(query)).one()
     assert due - datetime.now(UTC) == pytest.approx(CORRECTION_DELAY, abs=timedelta(seconds=10))
 
@@ -228,131 +244,135 @@ async def test_each_change_is_looked_for_a_minute_later(
 async def test_changes_before_the_deadline_are_no_corrections(
     clients: Clients, user: Context, lunch: Lunch, ordered: Order
 ) -> None:
-    """As long as the cafe knows nothing there is nothing to correct."""
-    await orders.update_order(user, ordered.id, {"notes": "No dill"})
+    """A change before the deadline schedules no correction."""
+    await orders.update_order(user, ordered.id, OrderChanges(notes="No dill"))
     await orders.cancel_order(user, ordered.id)
 
-    assert await queued(clients, CORRECTION_QUEUE) == []
+    assert await queued_tasks(clients, CorrectionTask.queue) == []
 
 
-async def test_what_is_changed_back_is_not_told(
+async def test_a_change_that_is_reverted_makes_no_correction(
     clients: Clients, manager: Context, lunch: Lunch, ordered: Order, announced: Notification
 ) -> None:
-    """If in the end nothing has changed, there is no message."""
-    await orders.update_order(manager, ordered.id, {"dish_ids": [lunch.other_soup.id, lunch.main.id]})
-    await orders.update_order(manager, ordered.id, {"dish_ids": [lunch.soup.id, lunch.main.id]})
+    """A change that is reverted makes no correction."""
+    await orders.update_order(manager, ordered.id, OrderChanges(dish_ids=[lunch.other_soup.id, lunch.main.id]))
+    await orders.update_order(manager, ordered.id, OrderChanges(dish_ids=[lunch.soup.id, lunch.main.id]))
 
-    assert await corrected(clients, lunch) is None
+    assert await send_correction(clients, lunch) is None
 
 
-async def test_a_correction_says_what_is_new_since_the_last(
+async def test_a_correction_is_the_difference_to_the_one_before(
     clients: Clients, manager: Context, lunch: Lunch, ordered: Order, announced: Notification
 ) -> None:
-    """The second correction is compared with the first, and has the next number."""
-    await orders.update_order(manager, ordered.id, {"extras": [Extra(lunch.cola.id, 2)]})
-    await corrected(clients, lunch)
-    await orders.update_order(manager, ordered.id, {"extras": [Extra(lunch.cola.id, 3)]})
+    """The second correction is the difference to the first, and has the next number."""
+    await orders.update_order(
+        manager, ordered.id, OrderChanges(extras=[ExtraInput(menu_item_id=lunch.cola.id, quantity=2)])
+    )
+    await send_correction(clients, lunch)
+    await orders.update_order(
+        manager, ordered.id, OrderChanges(extras=[ExtraInput(menu_item_id=lunch.cola.id, quantity=3)])
+    )
 
-    told = await corrected(clients, lunch)
+    correction = await send_correction(clients, lunch)
 
-    assert told is not None
-    assert told.version == 3
-    assert "Correction 2" in told.text
-    assert "+1 Cola (Ivan)" in told.text
+    assert correction is not None
+    assert correction.version == 3
+    assert "Correction 2" in correction.text
+    assert "+1 Cola (Ivan)" in correction.text
 
 
-async def test_two_who_correct_at_once_make_one_correction(
+async def test_simultaneous_corrections_make_one_notification(
     clients: Clients, manager: Context, lunch: Lunch, ordered: Order, announced: Notification
 ) -> None:
-    """The day's lock lets one look after the other: the second finds nothing new."""
+    """The lock on the day serializes simultaneous corrections: the later ones find no change."""
     await orders.cancel_order(manager, ordered.id)
 
-    told = await asyncio.gather(*(corrected(clients, lunch) for _ in range(5)))
+    made = await asyncio.gather(*(send_correction(clients, lunch) for _ in range(5)))
 
-    assert len([one for one in told if one is not None]) == 1
+    assert len([correction for correction in made if correction is not None]) == 1
 
 
-async def test_a_cafe_that_had_no_orders_gets_the_list(clients: Clients, manager: Context, lunch: Lunch) -> None:
-    """If the first order comes after the deadline, there is nothing to correct: the cafe gets its orders."""
+async def test_the_first_order_after_the_deadline_makes_an_order_list(
+    clients: Clients, manager: Context, lunch: Lunch
+) -> None:
+    """If the first order comes after the deadline, the cafe gets an order list instead of a correction."""
     assert await announce(clients, lunch) is None
     await orders.place_order(manager, lunch.cafe.id, lunch.open_date, lunch.meal, OLGA)
 
-    told = await corrected(clients, lunch)
+    correction = await send_correction(clients, lunch)
 
-    assert told is not None
-    assert (told.kind, told.version) == (NotificationKind.ORDERS, 1)
+    assert correction is not None
+    assert (correction.kind, correction.version) == (NotificationKind.ORDERS, 1)
 
 
-async def test_a_late_order_that_is_on_the_list_is_not_corrected(
+async def test_an_order_between_the_deadline_and_the_list_is_no_correction(
     clients: Clients, manager: Context, lunch: Lunch, ordered: Order
 ) -> None:
-    """An order between the deadline and the list stands on the list, and is no change."""
+    """An order between the deadline and the order list is on the list, so there is no correction."""
     async with clients.db() as session:
-        await deadlines.pass_deadline(session, lunch.cafe.id, lunch.open_date, datetime.now(UTC))
+        await deadlines_service.pass_deadline(session, lunch.cafe.id, lunch.open_date, datetime.now(UTC))
     await orders.place_order(manager, lunch.cafe.id, lunch.open_date, lunch.meal, OLGA)
     await announce(clients, lunch)
 
-    assert await corrected(clients, lunch) is None
+    assert await send_correction(clients, lunch) is None
 
 
-async def test_a_cafe_that_is_switched_off_meanwhile_is_not_corrected(
+async def test_a_cafe_with_disabled_notifications_gets_no_correction(
     clients: Clients, manager: Context, lunch: Lunch, ordered: Order, announced: Notification
 ) -> None:
-    """Whoever is not told of orders is not told of changes either."""
+    """A cafe whose notifications are disabled after the order list gets no correction."""
     await orders.cancel_order(manager, ordered.id)
     await links.set_notifications(manager, lunch.cafe.id, enabled=False)
 
-    assert await corrected(clients, lunch) is None
+    assert await send_correction(clients, lunch) is None
 
 
-async def test_a_preview_is_what_would_be_sent(
-    clients: Clients, manager: Context, lunch: Lunch, ordered: Order
-) -> None:
-    """What a manager looks at is what the cafe gets."""
-    preview = await notifications.notification_preview(manager, lunch.cafe.id, lunch.open_date)
+async def test_a_preview_is_the_next_message(clients: Clients, manager: Context, lunch: Lunch, ordered: Order) -> None:
+    """A preview before the deadline has the text of the order list."""
+    preview = await notifications.preview_notification(manager, lunch.cafe.id, lunch.open_date)
 
-    told = await announce(clients, lunch)
-    assert told is not None
-    assert preview == told.text
+    notification = await announce(clients, lunch)
+    assert notification is not None
+    assert preview == notification.text
 
 
-async def test_a_preview_of_a_change_is_the_correction(
+async def test_a_preview_after_a_change_is_the_correction(
     manager: Context, lunch: Lunch, ordered: Order, announced: Notification
 ) -> None:
-    """After the deadline a manager sees what the cafe would be told of the change."""
+    """A preview after a change has the text of the correction."""
     await orders.cancel_order(manager, ordered.id)
 
-    preview = await notifications.notification_preview(manager, lunch.cafe.id, lunch.open_date)
+    preview = await notifications.preview_notification(manager, lunch.cafe.id, lunch.open_date)
 
     assert preview is not None
     assert "−1 Borscht (Ivan)" in preview
 
 
-async def test_without_news_there_is_no_preview(manager: Context, lunch: Lunch, announced: Notification) -> None:
-    """What the cafe knows already is not sent."""
-    assert await notifications.notification_preview(manager, lunch.cafe.id, lunch.open_date) is None
+async def test_without_changes_there_is_no_preview(manager: Context, lunch: Lunch, announced: Notification) -> None:
+    """There is no preview if the cafe knows all orders."""
+    assert await notifications.preview_notification(manager, lunch.cafe.id, lunch.open_date) is None
 
 
-async def test_a_preview_keeps_nothing(clients: Clients, manager: Context, lunch: Lunch, ordered: Order) -> None:
-    """Looking is not sending."""
-    await notifications.notification_preview(manager, lunch.cafe.id, lunch.open_date)
+async def test_a_preview_stores_nothing(clients: Clients, manager: Context, lunch: Lunch, ordered: Order) -> None:
+    """A preview makes no notification."""
+    await notifications.preview_notification(manager, lunch.cafe.id, lunch.open_date)
 
-    assert await all_told(clients) == []
+    assert await all_notifications(clients) == []
 
 
-async def test_what_is_read_is_acknowledged(anybody: Context, announced: Notification) -> None:
-    """Somebody in the chat has read the message, and it is known who and when."""
+async def test_an_acknowledgement_records_the_person_and_the_time(chat: Context, announced: Notification) -> None:
+    """An acknowledgement records the person and the time."""
     at = datetime(2026, 3, 4, 10, 31, tzinfo=UTC)
 
-    read, is_news = await acknowledge(replace(anybody, clock=lambda: at), announced.id, CHAT, "Anna")
+    acknowledged, is_new = await acknowledge(replace(chat, clock=lambda: at), announced.id, "Anna")
 
-    assert is_news
-    assert (read.acknowledged_by, read.acknowledged_at) == ("Anna", at)
+    assert is_new
+    assert (acknowledged.acknowledged_by, acknowledged.acknowledged_at) == ("Anna", at)
 
 
-async def test_an_acknowledgement_is_told(clients: Clients, anybody: Context, announced: Notification) -> None:
-    """Dashboards hear who has read it."""
-    await acknowledge(anybody, announced.id, CHAT, "Anna")
+async def test_an_acknowledgement_is_an_event(clients: Clients, chat: Context, announced: Notification) -> None:
+    """An acknowledgement is an event with the person and the version."""
+    await acknowledge(chat, announced.id, "Anna")
 
     async with clients.db() as session:
         of_notifications = Outbox.c.headers[TOPIC].astext == Topic.NOTIFICATIONS
@@ -362,80 +382,95 @@ async def test_an_acknowledgement_is_told(clients: Clients, anybody: Context, an
     assert (payload["id"], payload["version"], payload["acknowledged_by"]) == (announced.id, 1, "Anna")
 
 
-async def test_a_second_acknowledgement_is_no_news(clients: Clients, anybody: Context, announced: Notification) -> None:
-    """Who was first counts, and nobody is told again."""
-    await acknowledge(anybody, announced.id, CHAT, "Anna")
+async def test_a_second_acknowledgement_changes_nothing(
+    clients: Clients, chat: Context, announced: Notification
+) -> None:
+    """The first acknowledgement counts; a second one changes nothing and makes no event."""
+    await acknowledge(chat, announced.id, "Anna")
 
-    read, is_news = await acknowledge(anybody, announced.id, CHAT, "Boris")
+    acknowledged, is_new = await acknowledge(chat, announced.id, "Boris")
 
-    assert not is_news
-    assert read.acknowledged_by == "Anna"
+    assert not is_new
+    assert acknowledged.acknowledged_by == "Anna"
     assert (await event_types(clients)).count("notification.acknowledged") == 1
 
 
-async def test_two_who_acknowledge_at_once_are_one(clients: Clients, anybody: Context, announced: Notification) -> None:
-    """Of many who press the button at once, one is the first."""
-    answers = await asyncio.gather(*(acknowledge(anybody, announced.id, CHAT, str(n)) for n in range(5)))
+async def test_one_of_simultaneous_acknowledgements_is_the_first(
+    clients: Clients, chat: Context, announced: Notification
+) -> None:
+    """Exactly one of several simultaneous acknowledgements is the first."""
+    answers = await asyncio.gather(*(acknowledge(chat, announced.id, str(n)) for n in range(5)))
 
-    assert sum(is_news for _, is_news in answers) == 1
+    assert sum(is_new for _, is_new in answers) == 1
     assert (await event_types(clients)).count("notification.acknowledged") == 1
 
 
-async def test_another_chat_cannot_acknowledge(anybody: Context, announced: Notification) -> None:
-    """A button that was forwarded, or made up, does nothing."""
+async def test_another_chat_cannot_acknowledge(clients: Clients, announced: Notification) -> None:
+    """A chat cannot acknowledge a message of another chat."""
     with pytest.raises(NotFound):
-        await acknowledge(anybody, announced.id, OTHER_CHAT, "Eve")
+        await acknowledge(in_chat(clients, OTHER_CHAT), announced.id, "Eve")
 
 
-async def test_what_is_not_there_cannot_be_acknowledged(anybody: Context) -> None:
-    """There is no such message."""
+@pytest.mark.parametrize("caller", ["anybody", "user", "manager"])
+async def test_only_a_chat_can_acknowledge(
+    request: pytest.FixtureRequest, clients: Clients, announced: Notification, caller: str
+) -> None:
+    """A caller without a chat may not acknowledge, not even a manager."""
+    with pytest.raises(Forbidden):
+        await acknowledge(request.getfixturevalue(caller), announced.id, "Eve")
+
+    assert [notification.acknowledged_by for notification in await all_notifications(clients)] == [None]
+
+
+async def test_an_unknown_notification_cannot_be_acknowledged(chat: Context) -> None:
+    """An unknown notification cannot be acknowledged."""
     with pytest.raises(NotFound):
-        await acknowledge(anybody, 999, CHAT, "Eve")
+        await acknowledge(chat, 999, "Eve")
 
 
 @pytest.mark.parametrize("kind", [NotificationKind.REMINDER, NotificationKind.LINK_APPROVED, NotificationKind.ALERT])
-async def test_only_orders_are_acknowledged(
-    clients: Clients, anybody: Context, lunch: Lunch, kind: NotificationKind
+async def test_only_order_messages_can_be_acknowledged(
+    clients: Clients, chat: Context, lunch: Lunch, kind: NotificationKind
 ) -> None:
-    """Other messages have no such button."""
+    """Messages of other kinds cannot be acknowledged."""
     async with clients.db() as session:
-        told = await notifications.queue(session, kind, lunch.cafe.id, CHAT, ["soup"])
-    assert told is not None
+        notification = Notification(cafe_id=lunch.cafe.id, kind=kind, tg_chat_id=CHAT, parts=["soup"])
+        session.add(notification)
 
     with pytest.raises(NotFound):
-        await acknowledge(anybody, told.id, CHAT, "Anna")
+        await acknowledge(chat, notification.id, "Anna")
 
 
-async def test_each_version_is_acknowledged_by_itself(
-    clients: Clients, anybody: Context, manager: Context, lunch: Lunch, ordered: Order, announced: Notification
+async def test_each_version_is_acknowledged_separately(
+    clients: Clients, chat: Context, manager: Context, lunch: Lunch, ordered: Order, announced: Notification
 ) -> None:
-    """Who has read the list has not read the correction."""
+    """An acknowledgement of the order list does not acknowledge the correction."""
     await orders.cancel_order(manager, ordered.id)
-    await corrected(clients, lunch)
+    await send_correction(clients, lunch)
 
-    await acknowledge(anybody, announced.id, CHAT, "Anna")
+    await acknowledge(chat, announced.id, "Anna")
 
-    assert [told.acknowledged_by for told in await all_told(clients)] == ["Anna", None]
+    assert [notification.acknowledged_by for notification in await all_notifications(clients)] == ["Anna", None]
 
 
 @pytest.fixture
 async def failed(clients: Clients, announced: Notification) -> Notification:
-    """What could not be sent."""
-    await change(clients, announced, status=NotificationStatus.FAILED, error="it was no good", attempts=7)
+    """An order list whose delivery failed."""
+    await change(clients, announced, status=NotificationStatus.FAILED, error="chat not found", attempts=7)
     return announced
 
 
-async def test_what_has_failed_can_be_sent_again(clients: Clients, manager: Context, failed: Notification) -> None:
-    """A manager puts it back into the queue, and dashboards hear of it."""
+async def test_a_failed_notification_can_be_retried(clients: Clients, manager: Context, failed: Notification) -> None:
+    """A retry queues a delivery and an event."""
     again = await notifications.retry_notification(manager, failed.id)
 
     assert again.status is NotificationStatus.QUEUED
-    assert await queued(clients, DELIVERY_QUEUE) == [f"{failed.id} 0".encode()] * 2
+    assert await queued_tasks(clients, DeliveryTask.queue) == [delivery_task(failed)] * 2
     assert (await event_types(clients))[-1] == "notification.queued"
 
 
-async def test_what_is_sent_again_has_an_hour(manager: Context, failed: Notification) -> None:
-    """The time until it is given up begins anew."""
+async def test_a_retry_starts_the_delivery_time_again(manager: Context, failed: Notification) -> None:
+    """A retry starts the time until the delivery fails again."""
     later = failed.queued_at + timedelta(hours=3)
 
     again = await notifications.retry_notification(replace(manager, clock=lambda: later), failed.id)
@@ -444,30 +479,28 @@ async def test_what_is_sent_again_has_an_hour(manager: Context, failed: Notifica
 
 
 @pytest.mark.parametrize("status", [NotificationStatus.QUEUED, NotificationStatus.SENDING, NotificationStatus.SENT])
-async def test_what_has_not_failed_cannot_be_sent_again(
+async def test_only_a_failed_notification_can_be_retried(
     clients: Clients, manager: Context, announced: Notification, status: NotificationStatus
 ) -> None:
-    """What is on its way, or there, is left alone."""
+    """A notification that has not failed cannot be retried."""
     await change(clients, announced, status=status)
 
     with pytest.raises(BadInput):
         await notifications.retry_notification(manager, announced.id)
 
 
-async def test_of_two_who_send_again_one_does(clients: Clients, manager: Context, failed: Notification) -> None:
-    """The row's lock lets one through; the other finds it queued."""
+async def test_one_of_simultaneous_retries_succeeds(clients: Clients, manager: Context, failed: Notification) -> None:
+    """The row lock lets one of several simultaneous retries succeed."""
     answers = await asyncio.gather(
         *(notifications.retry_notification(manager, failed.id) for _ in range(4)), return_exceptions=True
     )
 
     assert sum(isinstance(answer, Notification) for answer in answers) == 1
-    assert len(await queued(clients, DELIVERY_QUEUE)) == 2
+    assert len(await queued_tasks(clients, DeliveryTask.queue)) == 2
 
 
-async def test_what_is_sent_again_goes_to_the_chat_of_now(
-    clients: Clients, manager: Context, failed: Notification
-) -> None:
-    """A cafe that has another chat by now gets its orders there, and from the first part."""
+async def test_a_retry_goes_to_the_present_chat(clients: Clients, manager: Context, failed: Notification) -> None:
+    """A retry goes to the cafe's present chat, from the first part on."""
     await change(clients, failed, tg_message_ids=[1])
     async with clients.db() as session:
         await session.execute(sa.update(Cafe).values(tg_chat_id=OTHER_CHAT))
@@ -477,51 +510,69 @@ async def test_what_is_sent_again_goes_to_the_chat_of_now(
     assert (again.tg_chat_id, again.tg_message_ids) == (OTHER_CHAT, [])
 
 
-async def test_what_is_sent_again_to_the_same_chat_goes_on(
-    clients: Clients, manager: Context, failed: Notification
-) -> None:
-    """Parts that have arrived are not sent again."""
+async def test_a_retry_to_the_same_chat_continues(clients: Clients, manager: Context, failed: Notification) -> None:
+    """A retry to the same chat does not repeat delivered parts."""
     await change(clients, failed, tg_message_ids=[1])
 
     assert (await notifications.retry_notification(manager, failed.id)).tg_message_ids == [1]
 
 
-async def test_without_a_chat_nothing_can_be_sent_again(manager: Context, lunch: Lunch, failed: Notification) -> None:
-    """A cafe that was unlinked has to be linked first."""
+async def test_a_cafe_without_a_chat_has_no_retry(manager: Context, lunch: Lunch, failed: Notification) -> None:
+    """A retry for an unlinked cafe is refused."""
     await links.unlink(manager, lunch.cafe.id)
 
     with pytest.raises(CafeNotLinked):
         await notifications.retry_notification(manager, failed.id)
 
 
-async def test_what_is_not_there_cannot_be_sent_again(manager: Context) -> None:
-    """There is no such message."""
+async def test_an_unknown_notification_cannot_be_retried(manager: Context) -> None:
+    """An unknown notification cannot be retried."""
     with pytest.raises(NotFound):
         await notifications.retry_notification(manager, 999)
 
 
-async def test_notifications_are_found_by_what_they_are_about(
+async def test_notifications_are_filtered(
     clients: Clients, manager: Context, lunch: Lunch, failed: Notification
 ) -> None:
-    """By cafe, date, and how far they have come."""
+    """The list of notifications can be of one cafe, one date and one status."""
     other = await add_lunch(clients, "Green Fork", tg_chat_id=OTHER_CHAT, linked_at=datetime.now(UTC))
     async with clients.db() as session:
-        await notifications.queue(session, NotificationKind.LINK_APPROVED, other.cafe.id, OTHER_CHAT, ["soup"])
+        await notifications_service.notify(
+            clients, session, NotificationKind.LINK_APPROVED, other.cafe, chat_id=OTHER_CHAT
+        )
 
-    async def found(**wanted: object) -> list[int]:
-        page = await notifications.notifications(manager, PageRequest(), **wanted)  # type: ignore[arg-type]
-        return [notification.cafe_id for notification in page.items]
+    async def cafes_of(**filters: object) -> list[int]:
+        page = await notifications.list_notifications(manager, PageRequest(), **filters)  # type: ignore[arg-type]
+        return [notification.cafe_id for notification in page.nodes]
 
-    assert await found() == [other.cafe.id, lunch.cafe.id]
-    assert await found(cafe_id=other.cafe.id) == [other.cafe.id]
-    assert await found(date=lunch.open_date) == [lunch.cafe.id]
-    assert await found(status=NotificationStatus.FAILED) == [lunch.cafe.id]
+    assert await cafes_of() == [other.cafe.id, lunch.cafe.id]
+    assert await cafes_of(cafe_id=other.cafe.id) == [other.cafe.id]
+    assert await cafes_of(date=lunch.open_date) == [lunch.cafe.id]
+    assert await cafes_of(status=NotificationStatus.FAILED) == [lunch.cafe.id]
 
 
-async def test_announcing_by_hand_closes_the_day(
+async def test_a_list_names_every_wrong_argument(manager: Context) -> None:
+    """One error names every wrong argument of the list of notifications."""
+    page = PageRequest.collect(first=101, skip=-1)
+
+    with pytest.raises(BadInput) as refused:
+        await notifications.list_notifications(manager, page, date=date(1999, 12, 31))
+
+    assert [problem.field for problem in refused.value.problems] == ["first", "skip", "date"]
+
+
+async def test_a_user_with_wrong_arguments_is_forbidden(user: Context) -> None:
+    """The caller is authorized before the arguments are validated."""
+    with pytest.raises(Forbidden):
+        await notifications.list_notifications(user, PageRequest.collect(first=101))
+    with pytest.raises(Forbidden):
+        await notifications.preview_notification(user, 1, date(1999, 12, 31))
+
+
+async def test_a_manager_can_close_a_day_early(
     clients: Clients, manager: Context, lunch: Lunch, ordered: Order
 ) -> None:
-    """A manager may close ordering before the deadline: everybody is told, and the orders are confirmed."""
+    """An announcement by a manager before the deadline confirms the orders and makes an event."""
     assert await deadlines.announce_deadline(manager, lunch.cafe.id, lunch.open_date)
 
     async with clients.db() as session:
@@ -530,10 +581,10 @@ async def test_announcing_by_hand_closes_the_day(
     assert await event_types(clients) == ["deadline.passed"]
 
 
-async def test_announcing_by_hand_twice_is_once(
+async def test_one_of_simultaneous_announcements_closes_the_day(
     clients: Clients, manager: Context, lunch: Lunch, ordered: Order
 ) -> None:
-    """Who is second learns that it was done before, and nobody is told again."""
+    """Exactly one of several simultaneous announcements by managers closes the day and makes an event."""
     answers = await asyncio.gather(
         *(deadlines.announce_deadline(manager, lunch.cafe.id, lunch.open_date) for _ in range(4))
     )
@@ -543,7 +594,7 @@ async def test_announcing_by_hand_twice_is_once(
 
 
 async def test_an_unknown_cafe_has_no_deadline(manager: Context, lunch: Lunch) -> None:
-    """There is no such cafe."""
+    """An unknown cafe has no deadline to announce."""
     with pytest.raises(NotFound):
         await deadlines.announce_deadline(manager, 999, lunch.open_date)
 
@@ -551,76 +602,76 @@ async def test_an_unknown_cafe_has_no_deadline(manager: Context, lunch: Lunch) -
 @pytest.mark.parametrize(
     "operation",
     [
-        lambda ctx, _: notifications.notifications(ctx, PageRequest()),
-        lambda ctx, day: notifications.notification_preview(ctx, 1, day),
+        lambda ctx, _: notifications.list_notifications(ctx, PageRequest()),
+        lambda ctx, day: notifications.preview_notification(ctx, 1, day),
         lambda ctx, _: notifications.retry_notification(ctx, 1),
         lambda ctx, _: notifications.notification_updates(ctx),
         lambda ctx, day: deadlines.announce_deadline(ctx, 1, day),
     ],
 )
-async def test_only_managers_look_after_messages(
+async def test_only_managers_may_use_notifications(
     anybody: Context, user: Context, lunch: Lunch, operation: Callable[..., Awaitable[object]]
 ) -> None:
-    """What chats are told is for managers."""
+    """Users and callers without a token may not use the operations on notifications."""
     with pytest.raises(Forbidden):
         await operation(user, lunch.open_date)
     with pytest.raises(Unauthenticated):
         await operation(anybody, lunch.open_date)
 
 
-async def test_a_list_that_has_failed_is_no_base_of_corrections(
+async def test_after_a_failed_order_list_the_next_message_is_a_list(
     clients: Clients, manager: Context, lunch: Lunch, announced: Notification, ordered: Order
 ) -> None:
-    """A kitchen that has got nothing gets the whole list, and not what has changed in it."""
+    """A cafe whose order list failed gets a new list instead of a correction."""
     await change(clients, announced, status=NotificationStatus.FAILED)
-    await orders.update_order(manager, ordered.id, {"notes": "No onions"})
+    await orders.update_order(manager, ordered.id, OrderChanges(notes="No onions"))
 
-    again = await corrected(clients, lunch)
+    again = await send_correction(clients, lunch)
 
     assert again is not None
     assert (again.kind, again.version) == (NotificationKind.ORDERS, 2)
 
 
-async def test_a_new_chat_gets_the_whole_list(
+async def test_a_new_chat_gets_an_order_list(
     clients: Clients, manager: Context, lunch: Lunch, announced: Notification, ordered: Order
 ) -> None:
-    """What another chat was told the present one does not know."""
+    """A cafe's new chat gets the order list instead of a correction."""
     async with clients.db() as session:
         (await session.get_one(Cafe, lunch.cafe.id)).tg_chat_id = CHAT - 1
-    await orders.update_order(manager, ordered.id, {"notes": "No onions"})
+    await orders.update_order(manager, ordered.id, OrderChanges(notes="No onions"))
 
-    told = await corrected(clients, lunch)
+    correction = await send_correction(clients, lunch)
 
-    assert told is not None
-    assert (told.kind, told.tg_chat_id) == (NotificationKind.ORDERS, CHAT - 1)
+    assert correction is not None
+    assert (correction.kind, correction.tg_chat_id) == (NotificationKind.ORDERS, CHAT - 1)
 
 
-async def test_a_correction_that_has_failed_is_made_up_for(
+async def test_a_correction_repeats_the_changes_of_a_failed_one(
     clients: Clients, manager: Context, lunch: Lunch, announced: Notification, ordered: Order
 ) -> None:
-    """The next one tells its changes too, under its number."""
-    await orders.update_order(manager, ordered.id, {"notes": "No onions"})
-    first = await corrected(clients, lunch)
+    """The correction after a failed one repeats its changes and its number."""
+    await orders.update_order(manager, ordered.id, OrderChanges(notes="No onions"))
+    first = await send_correction(clients, lunch)
     assert first is not None
     await change(clients, first, status=NotificationStatus.FAILED)
     await orders.cancel_order(manager, ordered.id)
 
-    second = await corrected(clients, lunch)
+    second = await send_correction(clients, lunch)
 
     assert second is not None
     assert (second.version, "Correction 1" in second.text, "Borscht" in second.text) == (3, True, True)
 
 
-async def test_days_of_which_nobody_was_told_are_found(clients: Clients, lunch: Lunch, ordered: Order) -> None:
-    """A closed day with orders is untold until the kitchen's list is made."""
+async def test_closed_days_without_an_order_list_are_found(clients: Clients, lunch: Lunch, ordered: Order) -> None:
+    """A closed day with orders is without a message until its order list is queued."""
     now = datetime.now(UTC)
     async with clients.db() as session:
-        await deadlines.close_day(session, lunch.cafe.id, lunch.open_date, now)
+        await deadlines_service.close_day(session, lunch.cafe.id, lunch.open_date, now)
 
-    async def untold() -> list[tuple[int, date]]:
+    async def days_without_message() -> list[tuple[int, date]]:
         async with clients.db() as session:
-            return await notifications.untold_days(session, now - timedelta(hours=1), now)
+            return await notifications_service.find_days_without_message(session, now - timedelta(hours=1), now)
 
-    assert await untold() == [(lunch.cafe.id, lunch.open_date)]
+    assert await days_without_message() == [(lunch.cafe.id, lunch.open_date)]
     await announce(clients, lunch)
-    assert await untold() == []
+    assert await days_without_message() == []

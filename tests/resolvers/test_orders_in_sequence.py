@@ -1,4 +1,4 @@
-"""Whatever people do one after the other, orders are what a plain description of the rules says."""
+"""Any sequence of operations on orders has the same results as a simple model of the rules."""
 
 import datetime as dt
 from dataclasses import dataclass, field, replace
@@ -10,18 +10,17 @@ from hypothesis import strategies as st
 from sqlalchemy.orm import selectinload
 from sqlmodel import col, select
 
+from app.auth.context import Context
 from app.clients import Clients
-from app.context import Context
 from app.errors import LunchbotError
-from app.models import Order
-from app.resolvers import menus, order_lines, orders
-from app.resolvers.order_lines import Extra
+from app.models import ComboChanges, MenuItemChanges, Order, OrderChanges, OrderInput
+from app.resolvers import menus, orders
 from tests.conftest import Lunch, add_lunch
-from tests.resolvers.ordering import BEFORE, CLOSES_AT, DATE, close
+from tests.ordering import BEFORE, CLOSES_AT, DATE, close, extra
 
-type Who = Literal["user", "manager"]
-type Answer = str
-"""The code of a refusal, or OK."""
+type Actor = Literal["user", "manager"]
+type Result = str
+"""The code of an error, or OK."""
 
 OK = "OK"
 CATEGORIES = {"soup": "soup", "other_soup": "soup", "salad": "salad", "main": "main", "cola": "extra", "cake": "extra"}
@@ -30,73 +29,78 @@ DAYS = 2
 
 
 class Refused(Exception):
-    """With the code of the refusal."""
+    """The model refuses the operation with this error code."""
 
 
 @dataclass
-class Description:
-    """The rules of ordering in plain words: names instead of ids, cents instead of amounts, lists instead of tables."""
+class Model:
+    """The rules of ordering in memory: with names instead of ids, cents instead of amounts, lists instead of tables."""
 
     prices: dict[str, int] = field(default_factory=lambda: {"combo": 1000, "light": 600, "cola": 150, "cake": 325})
-    off: set[str] = field(default_factory=set)
-    closed: set[int] = field(default_factory=set)
-    """Days that were announced."""
+    unavailable: set[str] = field(default_factory=set)
+    announced: set[int] = field(default_factory=set)
+    """The announced days."""
     late: set[int] = field(default_factory=set)
-    """Days whose deadline has passed."""
+    """The days whose deadline has passed."""
     orders: list[dict[str, Any]] = field(default_factory=list)
 
-    def place(self, who: Who, whose: Who, day: int, fields: dict[str, Any]) -> None:
-        self.let(who, whose, day)
-        new = {"whose": whose, "day": day, "notes": "", **self.chosen({}, fields)}
-        if any((it["whose"], it["day"]) == (whose, day) and it["status"] != "cancelled" for it in self.orders):
+    def place(self, actor: Actor, owner: Actor, day: int, fields: dict[str, Any]) -> None:
+        self.authorize(actor, owner, day)
+        new = {"owner": owner, "day": day, **self.apply({}, fields)}
+        if any((it["owner"], it["day"]) == (owner, day) and it["status"] != "cancelled" for it in self.orders):
             raise Refused("ALREADY_EXISTS")
-        new["status"] = "confirmed" if day in self.closed else "pending"
+        new["status"] = "confirmed" if day in self.announced else "pending"
         self.orders.append(new)
 
-    def update(self, who: Who, number: int, fields: dict[str, Any]) -> None:
+    def update(self, actor: Actor, number: int, fields: dict[str, Any]) -> None:
         order = self.orders[number]
-        self.let(who, order["whose"], order["day"])
+        self.authorize(actor, order["owner"], order["day"])
         if order["status"] == "cancelled":
             raise Refused("BAD_INPUT")
-        order.update(self.chosen(order, fields))
+        order.update(self.apply(order, fields))
 
-    def cancel(self, who: Who, number: int) -> None:
+    def cancel(self, actor: Actor, number: int) -> None:
         order = self.orders[number]
-        self.let(who, order["whose"], order["day"])
+        self.authorize(actor, order["owner"], order["day"])
         order["status"] = "cancelled"
 
     def close(self, day: int) -> None:
-        self.closed.add(day)
+        self.announced.add(day)
         for order in self.orders:
             if order["day"] == day and order["status"] == "pending":
                 order["status"] = "confirmed"
 
-    def let(self, who: Who, whose: Who, day: int) -> None:
-        if who == "user" and whose != "user":
+    def authorize(self, actor: Actor, owner: Actor, day: int) -> None:
+        if actor == "user" and owner != "user":
             raise Refused("FORBIDDEN")
-        if who == "user" and day in self.closed | self.late:
+        if actor == "user" and day in self.announced | self.late:
             raise Refused("DEADLINE_PASSED")
 
-    def chosen(self, order: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
-        """What an order becomes by `fields`."""
-        had = order.get("items", {})
+    def apply(self, order: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+        """Return the contents of an order after a change of these fields."""
+        present = order.get("items", {})
         combo: str = fields["combo"] if "combo" in fields else order["combo"]
-        dishes = fields.get("dishes", [name for name in had if CATEGORIES[name] != "extra"])
-        extras = fields.get("extras", {name: it["quantity"] for name, it in had.items() if CATEGORIES[name] == "extra"})
+        dishes = fields.get("dishes", [name for name in present if CATEGORIES[name] != "extra"])
+        extras = fields.get(
+            "extras", {name: it["quantity"] for name, it in present.items() if CATEGORIES[name] == "extra"}
+        )
         if "combo" in fields or "dishes" in fields:
-            is_gone = combo in self.off and combo != order.get("combo")
-            if is_gone or sorted(CATEGORIES[name] for name in dishes) != COMBOS[combo]:
+            is_refused = combo in self.unavailable and combo != order.get("combo")
+            if is_refused or sorted(CATEGORIES[name] for name in dishes) != COMBOS[combo]:
                 raise Refused("BAD_INPUT")
         if any(CATEGORIES[name] != "extra" for name in extras):
             raise Refused("BAD_INPUT")
         quantities = dict.fromkeys(dishes, 1) | extras
-        if any(name in self.off and name not in had for name in quantities):
+        if any(name in self.unavailable and name not in present for name in quantities):
             raise Refused("BAD_INPUT")
         return {
             "combo": combo,
             "combo_price": order["combo_price"] if combo == order.get("combo") else self.prices[combo],
             "items": {
-                name: {"price": had[name]["price"] if name in had else self.prices.get(name), "quantity": quantity}
+                name: {
+                    "price": present[name]["price"] if name in present else self.prices.get(name),
+                    "quantity": quantity,
+                }
                 for name, quantity in quantities.items()
             },
             "notes": fields.get("notes", order.get("notes", "")),
@@ -108,8 +112,8 @@ class Description:
 
 
 @dataclass
-class Real:
-    """The same with the real thing."""
+class Application:
+    """The same operations with the application."""
 
     clients: Clients
     contexts: dict[str, Context]
@@ -117,53 +121,57 @@ class Real:
     now: dt.datetime = BEFORE
     ids: list[int] = field(default_factory=list)
 
-    async def place(self, who: Who, whose: Who, day: int, fields: dict[str, Any]) -> None:
-        tgid = self.contexts[whose].viewer.tgid
-        order = await orders.place_order(self.at(who), self.lunch.cafe.id, date_of(day), self.given(fields), tgid)
+    async def place(self, actor: Actor, owner: Actor, day: int, fields: dict[str, Any]) -> None:
+        tgid = self.contexts[owner].viewer.tgid
+        contents = OrderInput.collect(**self.to_input(fields))
+        order = await orders.place_order(self.at(actor), self.lunch.cafe.id, date_of(day), contents, tgid)
         self.ids.append(order.id)
 
-    async def update(self, who: Who, number: int, fields: dict[str, Any]) -> None:
-        await orders.update_order(self.at(who), self.ids[number], self.given(fields))
+    async def update(self, actor: Actor, number: int, fields: dict[str, Any]) -> None:
+        await orders.update_order(self.at(actor), self.ids[number], OrderChanges.collect(**self.to_input(fields)))
 
-    async def cancel(self, who: Who, number: int) -> None:
-        await orders.cancel_order(self.at(who), self.ids[number])
+    async def cancel(self, actor: Actor, number: int) -> None:
+        await orders.cancel_order(self.at(actor), self.ids[number])
 
     async def close(self, day: int) -> None:
         await close(self.clients, self.lunch.cafe, date_of(day), self.now)
 
-    async def change(self, name: str, changes: Any) -> None:
-        update = menus.update_combo if name in COMBOS else menus.update_menu_item
-        await update(self.at("manager"), self.id_of(name), None, changes)
+    async def change(self, name: str, **changes: Any) -> None:
+        manager, id_ = self.at("manager"), self.id_of(name)
+        if name in COMBOS:
+            await menus.update_combo(manager, id_, None, ComboChanges(**changes))
+        else:
+            await menus.update_menu_item(manager, id_, None, MenuItemChanges(**changes))
 
-    def at(self, who: Who) -> Context:
-        return replace(self.contexts[who], clock=lambda: self.now)
+    def at(self, actor: Actor) -> Context:
+        return replace(self.contexts[actor], clock=lambda: self.now)
 
     def id_of(self, name: str) -> int:
         id_: int = getattr(self.lunch, name).id
         return id_
 
-    def given(self, fields: dict[str, Any]) -> order_lines.OrderFields:
-        given: order_lines.OrderFields = {}
+    def to_input(self, fields: dict[str, Any]) -> dict[str, Any]:
+        given: dict[str, Any] = {}
         if "combo" in fields:
             given["combo_id"] = self.id_of(fields["combo"])
         if "dishes" in fields:
             given["dish_ids"] = [self.id_of(name) for name in fields["dishes"]]
         if "extras" in fields:
-            given["extras"] = [Extra(self.id_of(name), quantity) for name, quantity in fields["extras"].items()]
+            given["extras"] = [extra(self.id_of(name), quantity) for name, quantity in fields["extras"].items()]
         if "notes" in fields:
             given["notes"] = fields["notes"]
         return given
 
-    async def orders(self) -> list[dict[str, Any]]:
-        """The orders as they are described, in the order in which they were placed."""
+    async def find_orders(self) -> list[dict[str, Any]]:
+        """The stored orders in the form of the model, the oldest first."""
         names = {self.id_of(name): name for name in CATEGORIES}
-        whose = {ctx.viewer.tgid: who for who, ctx in self.contexts.items()}
+        owners = {ctx.viewer.tgid: actor for actor, ctx in self.contexts.items()}
         query = select(Order).where(Order.cafe_id == self.lunch.cafe.id).order_by(col(Order.id))
         async with self.clients.db() as session:
             rows = await session.scalars(query.options(selectinload(Order.items)))  # type: ignore[arg-type]
             return [
                 {
-                    "whose": whose[row.user_tgid],
+                    "owner": owners[row.user_tgid],
                     "day": (row.date - DATE).days,
                     "status": row.status.value,
                     "combo": next(name for name in COMBOS if self.id_of(name) == row.combo_id),
@@ -187,7 +195,7 @@ def cents(amount: Decimal | None) -> int | None:
     return None if amount is None else int(amount * 100)
 
 
-people = st.sampled_from(["user", "user", "manager"])
+actors = st.sampled_from(["user", "user", "manager"])
 days = st.integers(0, DAYS - 1)
 numbers = st.integers(0, 20)
 choices = {
@@ -208,22 +216,22 @@ lunches = st.sampled_from(
 )
 steps = st.lists(
     st.one_of(
-        st.tuples(st.just("place"), people, people, days, lunches),
+        st.tuples(st.just("place"), actors, actors, days, lunches),
         st.tuples(
             st.just("place"),
-            people,
-            people,
+            actors,
+            actors,
             days,
             st.fixed_dictionaries(
                 {name: choices[name] for name in ("combo", "dishes")},
                 optional={name: choices[name] for name in ("extras", "notes")},
             ),
         ),
-        st.tuples(st.just("update"), people, numbers, st.fixed_dictionaries({}, optional=choices)),
-        st.tuples(st.just("update"), people, numbers, lunches),
-        st.tuples(st.just("cancel"), people, numbers),
+        st.tuples(st.just("update"), actors, numbers, st.fixed_dictionaries({}, optional=choices)),
+        st.tuples(st.just("update"), actors, numbers, lunches),
+        st.tuples(st.just("cancel"), actors, numbers),
         st.tuples(st.just("price"), st.sampled_from(["combo", "light", "cola", "cake"]), st.integers(0, 10**10 - 1)),
-        st.tuples(st.just("switch"), st.sampled_from([*CATEGORIES, *COMBOS]), st.booleans()),
+        st.tuples(st.just("availability"), st.sampled_from([*CATEGORIES, *COMBOS]), st.booleans()),
         st.tuples(st.just("close"), days),
         st.just(("wait",)),
     ),
@@ -232,45 +240,45 @@ steps = st.lists(
 )
 
 
-async def take(step: tuple[Any, ...], described: Description, real: Real) -> tuple[Answer, Answer]:
-    """Take a step in both worlds, and say what each answers."""
+async def take(step: tuple[Any, ...], model: Model, application: Application) -> tuple[Result, Result]:
+    """Take a step in the model and in the application, and return both results."""
     kind, *arguments = step
     match kind:
         case "wait":
-            real.now = CLOSES_AT  # the deadline of the first day
-            described.late = {0}
+            application.now = CLOSES_AT  # the deadline of the first day
+            model.late = {0}
             return OK, OK
         case "price":
             name, price = arguments
-            described.prices[name] = price
-            await real.change(name, {"price": Decimal(price).scaleb(-2)})
+            model.prices[name] = price
+            await application.change(name, price=Decimal(price).scaleb(-2))
             return OK, OK
-        case "switch":
+        case "availability":
             name, is_available = arguments
-            (described.off.discard if is_available else described.off.add)(name)
-            await real.change(name, {"is_available": is_available})
+            (model.unavailable.discard if is_available else model.unavailable.add)(name)
+            await application.change(name, is_available=is_available)
             return OK, OK
         case "update" | "cancel":
-            if not described.orders:
+            if not model.orders:
                 return OK, OK
-            arguments[1] %= len(described.orders)
-    expected = answered = OK
+            arguments[1] %= len(model.orders)
+    expected = result = OK
     try:
-        getattr(described, kind)(*arguments)
+        getattr(model, kind)(*arguments)
     except Refused as refusal:
         expected = str(refusal)
     try:
-        await getattr(real, kind)(*arguments)
+        await getattr(application, kind)(*arguments)
     except LunchbotError as refusal:
-        answered = refusal.code
-    return expected, answered
+        result = refusal.code
+    return expected, result
 
 
 @settings(
     max_examples=60,
     deadline=None,
     suppress_health_check=[
-        HealthCheck.function_scoped_fixture,  # each example has a cafe of its own
+        HealthCheck.function_scoped_fixture,  # each example has a separate cafe
         HealthCheck.too_slow,
     ],
 )
@@ -278,12 +286,12 @@ async def take(step: tuple[Any, ...], described: Description, real: Real) -> tup
 async def test_orders_follow_the_rules(
     clients: Clients, user: Context, manager: Context, steps: list[tuple[Any, ...]]
 ) -> None:
-    """Each step is answered as described, and all orders are as described in the end, with exact totals."""
-    described = Description()
-    real = Real(clients, {"user": user, "manager": manager}, await add_lunch(clients))
+    """Each step has the same result as in the model, and in the end all orders are equal, with exact totals."""
+    model = Model()
+    application = Application(clients, {"user": user, "manager": manager}, await add_lunch(clients))
 
     for step in steps:
-        expected, answered = await take(step, described, real)
-        assert answered == expected
+        expected, result = await take(step, model, application)
+        assert result == expected
 
-    assert await real.orders() == [{**order, "total": described.total(order)} for order in described.orders]
+    assert await application.find_orders() == [{**order, "total": model.total(order)} for order in model.orders]

@@ -1,4 +1,4 @@
-"""What a cafe is to cook: every order of the day added up, and nothing else."""
+"""The order summary of a cafe and date."""
 
 import datetime as dt
 from collections.abc import Iterator, Sequence
@@ -9,66 +9,66 @@ from decimal import Decimal
 import pytest
 import sqlalchemy as sa
 
+from app.auth.context import Context
+from app.auth.viewer import Caller, Viewer
 from app.clients import Clients
-from app.context import Context
 from app.errors import BadInput, Forbidden, NotFound
-from app.models import MenuCategory, Order, Role, User
+from app.models import MenuCategory, Order, OrderChanges, OrderInput, Role, User
 from app.resolvers import orders, summaries
-from app.resolvers.order_lines import Extra, OrderFields
-from app.resolvers.summaries import Line, Summary
-from app.viewer import Viewer
+from app.resolvers.summaries import OrderSummary, SummaryLine
+from app.services import orders as orders_service
 from tests.conftest import Lunch, add_lunch
-from tests.resolvers.ordering import BEFORE, CLOSES_AT, DATE, at, change, lunch_with
+from tests.ordering import BEFORE, CLOSES_AT, DATE, at, change, extra
 
 FIRST, SECOND, THIRD = 3001, 3002, 3003
 
 
 @pytest.fixture
-async def colleagues(clients: Clients, user: Context) -> dict[int, Context]:
-    """Three who order before the deadline, the last by name first."""
+async def users(clients: Clients, user: Context) -> dict[int, Context]:
+    """Three users before the deadline, in descending order of their names."""
     names = {FIRST: "Clara", SECOND: "Boris", THIRD: "Anna"}
     async with clients.db() as session:
         session.add_all(User(tgid=tgid, name=name) for tgid, name in names.items())
-    return {tgid: replace(at(user, BEFORE), identified=Viewer(tgid, Role.USER)) for tgid in names}
+    return {tgid: replace(at(user, BEFORE), caller=Caller(viewer=Viewer(tgid, Role.USER))) for tgid in names}
 
 
 @pytest.fixture
-async def ordered(colleagues: dict[int, Context], lunch: Lunch) -> dict[int, Order]:
-    """Two business lunches, with one soup and two; and a light lunch."""
-    light: OrderFields = {"combo_id": lunch.light.id, "dish_ids": [lunch.salad.id], "notes": "No dill"}
-    chosen: dict[int, OrderFields] = {
-        FIRST: {**lunch_with(lunch, Extra(lunch.cola.id, 2)), "notes": "No onions"},
-        SECOND: {**lunch_with(lunch, Extra(lunch.cola.id, 1), Extra(lunch.cake.id, 4))},
+async def ordered(users: dict[int, Context], lunch: Lunch) -> dict[int, Order]:
+    """Two business lunches with extras, and a light lunch."""
+    light = OrderInput(combo_id=lunch.light.id, dish_ids=[lunch.salad.id], notes="No dill")
+    chosen = {
+        FIRST: lunch.order(extras=[extra(lunch.cola.id, 2)], notes="No onions"),
+        SECOND: lunch.order(extras=[extra(lunch.cola.id, 1), extra(lunch.cake.id, 4)]),
         THIRD: light,
     }
-    return {
-        tgid: await orders.place_order(colleagues[tgid], lunch.cafe.id, DATE, fields) for tgid, fields in chosen.items()
-    }
+    return {tgid: await orders.place_order(users[tgid], lunch.cafe.id, DATE, fields) for tgid, fields in chosen.items()}
 
 
-async def summary_of(manager: Context, lunch: Lunch, date: dt.date = DATE) -> Summary:
-    return await summaries.order_summary(manager, lunch.cafe.id, date)
+async def summary_of(manager: Context, lunch: Lunch, date: dt.date = DATE) -> OrderSummary:
+    return await summaries.get_order_summary(manager, lunch.cafe.id, date)
 
 
-def told(lines: Sequence[Line]) -> list[tuple[str, int, str]]:
+def as_tuples(lines: Sequence[SummaryLine]) -> list[tuple[str, int, str]]:
     return [(line.name, line.quantity, str(line.amount)) for line in lines]
 
 
 @contextmanager
 def statements(clients: Clients) -> Iterator[list[str]]:
-    """The statements that are sent meanwhile."""
+    """The SQL statements that are sent in this block."""
     sent: list[str] = []
 
-    def hear(*arguments: object) -> None:
+    def on_execute(*arguments: object) -> None:
         sent.append(str(arguments[2]))
 
-    sa.event.listen(clients.engine.sync_engine, "before_cursor_execute", hear)
+    sa.event.listen(clients.engine.sync_engine, "before_cursor_execute", on_execute)
     yield sent
-    sa.event.remove(clients.engine.sync_engine, "before_cursor_execute", hear)
+    sa.event.remove(clients.engine.sync_engine, "before_cursor_execute", on_execute)
 
 
-async def test_a_day_is_added_up(manager: Context, lunch: Lunch, ordered: dict[int, Order]) -> None:
-    """How many orders there are, and what they cost together."""
+async def test_a_summary_has_the_number_and_the_total_of_the_orders(
+    manager: Context, lunch: Lunch, ordered: dict[int, Order]
+) -> None:
+    """The orders of the day are counted, and their totals are added up."""
     summary = await summary_of(manager, lunch)
 
     assert (summary.cafe.id, summary.date, summary.orders_count) == (lunch.cafe.id, DATE, 3)
@@ -76,54 +76,56 @@ async def test_a_day_is_added_up(manager: Context, lunch: Lunch, ordered: dict[i
     assert summary.total_price == sum(order.total_price for order in ordered.values())
 
 
-async def test_the_most_ordered_comes_first(manager: Context, lunch: Lunch, ordered: dict[int, Order]) -> None:
-    """Combos and extras have a line each, with how many there are and what they cost."""
+async def test_the_most_ordered_items_come_first(manager: Context, lunch: Lunch, ordered: dict[int, Order]) -> None:
+    """Each combo and each extra has one line with its quantity and its amount."""
     summary = await summary_of(manager, lunch)
 
-    assert told(summary.combos) == [("Business lunch", 2, "20.00"), ("Light", 1, "6.00")]
-    assert told(summary.extras) == [("Honey cake", 4, "13.00"), ("Cola", 3, "4.50")]
+    assert as_tuples(summary.combos) == [("Business lunch", 2, "20.00"), ("Light", 1, "6.00")]
+    assert as_tuples(summary.extras) == [("Honey cake", 4, "13.00"), ("Cola", 3, "4.50")]
 
 
-async def test_dishes_come_by_category(
-    manager: Context, colleagues: dict[int, Context], lunch: Lunch, ordered: dict[int, Order]
+async def test_dishes_are_grouped_by_category(
+    manager: Context, users: dict[int, Context], lunch: Lunch, ordered: dict[int, Order]
 ) -> None:
-    """In the order in which they are eaten; of those that are ordered alike, by name. They cost nothing beside combos."""
-    await orders.update_order(colleagues[FIRST], ordered[FIRST].id, {"dish_ids": [lunch.other_soup.id, lunch.main.id]})
+    """Categories are in the order of the meal, dishes of the same quantity are sorted by name, and dishes cost nothing."""
+    await orders.update_order(
+        users[FIRST], ordered[FIRST].id, OrderChanges(dish_ids=[lunch.other_soup.id, lunch.main.id])
+    )
 
     summary = await summary_of(manager, lunch)
 
-    assert [(it.category, told(it.dishes)) for it in summary.dishes] == [
+    assert [(group.category, as_tuples(group.dishes)) for group in summary.dishes] == [
         (MenuCategory.SOUP, [("Borscht", 1, "0"), ("Solyanka", 1, "0")]),
         (MenuCategory.SALAD, [("Vinaigrette", 1, "0")]),
         (MenuCategory.MAIN, [("Pelmeni", 2, "0")]),
     ]
 
 
-async def test_notes_come_by_person(manager: Context, lunch: Lunch, ordered: dict[int, Order]) -> None:
-    """By name, and without those who have nothing to say."""
+async def test_notes_are_sorted_by_user(manager: Context, lunch: Lunch, ordered: dict[int, Order]) -> None:
+    """Notes are sorted by the name of their user, without empty notes."""
     summary = await summary_of(manager, lunch)
 
-    assert [(note.person, note.notes) for note in summary.notes] == [("Anna", "No dill"), ("Clara", "No onions")]
+    assert [(note.user_name, note.notes) for note in summary.notes] == [("Anna", "No dill"), ("Clara", "No onions")]
 
 
 async def test_cancelled_orders_are_left_out(
-    manager: Context, colleagues: dict[int, Context], lunch: Lunch, ordered: dict[int, Order]
+    manager: Context, users: dict[int, Context], lunch: Lunch, ordered: dict[int, Order]
 ) -> None:
-    """Nobody cooks for them, and a category without dishes is not there."""
+    """A summary has no cancelled orders and no category without dishes."""
     for tgid in (FIRST, SECOND):
-        await orders.cancel_order(colleagues[tgid], ordered[tgid].id)
+        await orders.cancel_order(users[tgid], ordered[tgid].id)
 
     summary = await summary_of(manager, lunch)
 
     assert (summary.orders_count, str(summary.total_price), summary.extras) == (1, "6.00", [])
-    assert (told(summary.combos), len(summary.notes)) == ([("Light", 1, "6.00")], 1)
-    assert [it.category for it in summary.dishes] == [MenuCategory.SALAD]
+    assert (as_tuples(summary.combos), len(summary.notes)) == ([("Light", 1, "6.00")], 1)
+    assert [group.category for group in summary.dishes] == [MenuCategory.SALAD]
 
 
-async def test_an_empty_day_is_all_zero(
+async def test_a_day_without_orders_has_an_empty_summary(
     clients: Clients, manager: Context, lunch: Lunch, ordered: dict[int, Order]
 ) -> None:
-    """Other days and other cafes have nothing of it."""
+    """Orders do not count for another date or another cafe."""
     other = await add_lunch(clients)
 
     for summary in (await summary_of(manager, lunch, DATE + dt.timedelta(days=1)), await summary_of(manager, other)):
@@ -131,29 +133,31 @@ async def test_an_empty_day_is_all_zero(
         assert not any((summary.combos, summary.dishes, summary.extras, summary.notes))
 
 
-async def test_what_was_renamed_is_one_line(
-    clients: Clients, manager: Context, colleagues: dict[int, Context], lunch: Lunch, ordered: dict[int, Order]
+async def test_a_renamed_item_has_one_line(
+    clients: Clients, manager: Context, users: dict[int, Context], lunch: Lunch, ordered: dict[int, Order]
 ) -> None:
-    """A dish, an extra and a combo with a new name have that of the latest order, and what each order pays is added."""
+    """A renamed dish, extra or combo has one line with its present name and the sum of all amounts."""
     await change(clients, lunch.soup, name="Green borscht")
     await change(clients, lunch.cola, name="Kvas", price=Decimal("2.00"))
     await change(clients, lunch.combo, name="Feast", price=Decimal("11.00"))
-    later = at(colleagues[THIRD], BEFORE + dt.timedelta(hours=1))
+    later = at(users[THIRD], BEFORE + dt.timedelta(hours=1))
 
-    await orders.update_order(later, ordered[THIRD].id, lunch_with(lunch, Extra(lunch.cola.id)))
+    await orders.update_order(later, ordered[THIRD].id, lunch.order(extras=[extra(lunch.cola.id)]))
 
     summary = await summary_of(manager, lunch)
-    assert told(summary.combos) == [("Feast", 3, "31.00")]
-    assert told(summary.dishes[0].dishes) == [("Green borscht", 3, "0")]
-    assert told(summary.extras) == [("Honey cake", 4, "13.00"), ("Kvas", 4, "6.50")]
+    assert as_tuples(summary.combos) == [("Feast", 3, "31.00")]
+    assert as_tuples(summary.dishes[0].dishes) == [("Green borscht", 3, "0")]
+    assert as_tuples(summary.extras) == [("Honey cake", 4, "13.00"), ("Kvas", 4, "6.50")]
 
 
-async def test_dishes_of_one_name_are_different_lines(
-    clients: Clients, manager: Context, colleagues: dict[int, Context], lunch: Lunch, ordered: dict[int, Order]
+async def test_dishes_with_the_same_name_have_separate_lines(
+    clients: Clients, manager: Context, users: dict[int, Context], lunch: Lunch, ordered: dict[int, Order]
 ) -> None:
-    """What is added up is the dish, not its name."""
+    """Quantities are added up by dish, not by name."""
     await change(clients, lunch.other_soup, name="Borscht")
-    await orders.update_order(colleagues[FIRST], ordered[FIRST].id, {"dish_ids": [lunch.other_soup.id, lunch.main.id]})
+    await orders.update_order(
+        users[FIRST], ordered[FIRST].id, OrderChanges(dish_ids=[lunch.other_soup.id, lunch.main.id])
+    )
 
     soups = (await summary_of(manager, lunch)).dishes[0].dishes
 
@@ -163,35 +167,37 @@ async def test_dishes_of_one_name_are_different_lines(
     ]
 
 
-async def test_orders_count_from_the_beginning(manager: Context, lunch: Lunch, ordered: dict[int, Order]) -> None:
-    """Pending or confirmed, also what a manager orders after the deadline."""
-    await orders.place_order(at(manager, CLOSES_AT), lunch.cafe.id, DATE, lunch_with(lunch))
+async def test_pending_and_confirmed_orders_count(manager: Context, lunch: Lunch, ordered: dict[int, Order]) -> None:
+    """All orders that are not cancelled count, also a manager's order after the deadline."""
+    await orders.place_order(at(manager, CLOSES_AT), lunch.cafe.id, DATE, lunch.meal)
 
     assert (await summary_of(manager, lunch)).orders_count == 4
 
 
-async def test_a_day_is_two_statements(clients: Clients, lunch: Lunch, ordered: dict[int, Order]) -> None:
-    """However many people order: their orders, and what is in them."""
+async def test_the_orders_of_a_day_take_two_statements(
+    clients: Clients, lunch: Lunch, ordered: dict[int, Order]
+) -> None:
+    """`find_orders_of_day` reads orders, users and items in two statements, for any number of orders."""
     async with clients.db() as session:
         await session.connection()
         with statements(clients) as sent:
-            found = await summaries.orders_of_day(session, lunch.cafe.id, DATE)
+            found = await orders_service.find_orders_of_day(session, lunch.cafe.id, DATE)
 
     assert [order.user.name for order in found] == ["Anna", "Boris", "Clara"]
     assert sum(len(order.items) for order in found) == 8
     assert len(sent) == 2
 
 
-async def test_only_managers_see_a_day(user: Context, lunch: Lunch) -> None:
-    """What others eat is none of a colleague's business."""
+async def test_only_managers_get_a_summary(user: Context, lunch: Lunch) -> None:
+    """A user without the manager role gets Forbidden."""
     with pytest.raises(Forbidden):
         await summary_of(user, lunch)
 
 
-async def test_a_day_is_of_a_cafe_and_a_date(manager: Context, lunch: Lunch) -> None:
-    """An unknown cafe and a date of another century are refused."""
+async def test_a_summary_needs_a_known_cafe_and_a_valid_date(manager: Context, lunch: Lunch) -> None:
+    """An unknown cafe raises NotFound, and a date in another century is bad input."""
     with pytest.raises(NotFound):
-        await summaries.order_summary(manager, 999, DATE)
+        await summaries.get_order_summary(manager, 999, DATE)
     with pytest.raises(BadInput) as refused:
         await summary_of(manager, lunch, dt.date.max)
     assert refused.value.field == "date"

@@ -1,4 +1,4 @@
-"""What may be kept of REST's answers, by whom, and for how long."""
+"""HTTP caching of REST's answers."""
 
 import httpx
 import pytest
@@ -11,13 +11,13 @@ API = "/api/v1"
 
 @pytest.fixture
 def rest(called: httpx.AsyncClient, manager_token: str) -> httpx.AsyncClient:
-    """A manager at the REST door."""
+    """A REST client with a manager's token."""
     called.headers["Authorization"] = f"Bearer {manager_token}"
     return called
 
 
-async def test_a_part_has_its_own_tag(rest: httpx.AsyncClient, lunch: Lunch) -> None:
-    """Who has a cafe's menu gets it anew once a dish has changed."""
+async def test_a_changed_dish_changes_the_tag_of_the_menu(rest: httpx.AsyncClient, lunch: Lunch) -> None:
+    """A client with the former menu gets the new one when a dish has changed."""
     path = f"{API}/cafes/1/menu"
     tag = (await rest.get(path)).headers["etag"]
     known = await rest.get(path, headers={"If-None-Match": tag})
@@ -28,7 +28,7 @@ async def test_a_part_has_its_own_tag(rest: httpx.AsyncClient, lunch: Lunch) -> 
 
 
 async def test_a_read_has_a_tag(rest: httpx.AsyncClient, cafe: Cafe) -> None:
-    """The same answer has the same tag (RFC 9110, section 8.8.3), and is nobody else's to keep."""
+    """The same answer has the same tag (RFC 9110, section 8.8.3), and only the viewer's own cache may store it."""
     one, other = await rest.get(f"{API}/cafes/{cafe.id}"), await rest.get(f"{API}/cafes/{cafe.id}")
 
     assert one.headers["etag"] == other.headers["etag"]
@@ -36,8 +36,8 @@ async def test_a_read_has_a_tag(rest: httpx.AsyncClient, cafe: Cafe) -> None:
     assert "authorization" in one.headers["vary"].lower()
 
 
-async def test_what_is_known_is_not_sent_again(rest: httpx.AsyncClient, cafe: Cafe) -> None:
-    """Who has this answer gets 304 and the tag, and no body."""
+async def test_a_known_tag_is_answered_with_304(rest: httpx.AsyncClient, cafe: Cafe) -> None:
+    """A client with the current answer gets 304 with the tag and without a body."""
     tag = (await rest.get(f"{API}/cafes/{cafe.id}")).headers["etag"]
     headers = (tag, f"W/{tag}", f'"x", {tag}', f'"x",W/{tag} , "y"', "*")
 
@@ -48,8 +48,8 @@ async def test_what_is_known_is_not_sent_again(rest: httpx.AsyncClient, cafe: Ca
     ]
 
 
-async def test_what_is_not_known_is_sent(rest: httpx.AsyncClient, cafe: Cafe) -> None:
-    """Another tag is no reason to send nothing."""
+async def test_an_unknown_tag_is_answered_with_200(rest: httpx.AsyncClient, cafe: Cafe) -> None:
+    """A client with another tag gets the whole answer."""
     headers = ('"x"', "x", "", ",")
 
     answers = [await rest.get(f"{API}/cafes/{cafe.id}", headers={"If-None-Match": header}) for header in headers]
@@ -57,8 +57,8 @@ async def test_what_is_not_known_is_sent(rest: httpx.AsyncClient, cafe: Cafe) ->
     assert [answer.status_code for answer in answers] == [200 for _ in headers]
 
 
-async def test_what_has_changed_has_another_tag(rest: httpx.AsyncClient, linked: LinkRequest) -> None:
-    """Who has the former answer gets the new one."""
+async def test_a_change_gives_another_tag(rest: httpx.AsyncClient, linked: LinkRequest) -> None:
+    """A client with the former answer gets the new one."""
     path = f"{API}/cafes/{linked.cafe_id}"
     tag = (await rest.get(path)).headers["etag"]
     await rest.patch(f"{path}/notifications", json={"enabled": False})
@@ -68,10 +68,8 @@ async def test_what_has_changed_has_another_tag(rest: httpx.AsyncClient, linked:
     assert (response.status_code, response.headers["etag"] == tag) == (200, False)
 
 
-async def test_what_others_may_not_see_has_another_tag(
-    rest: httpx.AsyncClient, linked: LinkRequest, user_token: str
-) -> None:
-    """A user, who sees no chat, has an answer of their own."""
+async def test_the_tag_depends_on_the_viewer(rest: httpx.AsyncClient, linked: LinkRequest, user_token: str) -> None:
+    """A user, who sees no chat, gets another tag than a manager."""
     path = f"{API}/cafes/{linked.cafe_id}"
     tag = (await rest.get(path)).headers["etag"]
 
@@ -80,15 +78,15 @@ async def test_what_others_may_not_see_has_another_tag(
     assert response.status_code == 200
 
 
-async def test_a_change_is_not_kept(rest: httpx.AsyncClient, pending: LinkRequest) -> None:
-    """What a change answers is true only now."""
+async def test_the_answer_to_a_change_is_not_cached(rest: httpx.AsyncClient, pending: LinkRequest) -> None:
+    """The answer to a change has `no-store`."""
     response = await rest.post(f"{API}/cafe-requests/{pending.id}/approve")
 
     assert response.headers["cache-control"] == "no-store"
 
 
-async def test_the_head_of_a_read(rest: httpx.AsyncClient, cafe: Cafe) -> None:
-    """HEAD is GET without the body (RFC 9110, section 9.3.2)."""
+async def test_head_is_get_without_a_body(rest: httpx.AsyncClient, cafe: Cafe) -> None:
+    """HEAD has the headers of GET and no body (RFC 9110, section 9.3.2)."""
     got, head = await rest.get(f"{API}/cafes/{cafe.id}"), await rest.head(f"{API}/cafes/{cafe.id}")
 
     assert (head.status_code, head.headers["etag"]) == (200, got.headers["etag"])

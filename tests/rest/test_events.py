@@ -1,4 +1,4 @@
-"""Server-Sent Events, of REST and of GraphQL: https://html.spec.whatwg.org/multipage/server-sent-events.html."""
+"""Server-Sent Events of REST and of GraphQL: https://html.spec.whatwg.org/multipage/server-sent-events.html."""
 
 import asyncio
 import json
@@ -12,11 +12,11 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from app.auth import issue_token
+from app.auth.context import Context
+from app.auth.tokens import issue_token
 from app.clients import Clients
-from app.context import Context
 from app.events.live import QUEUE_EVENTS
-from app.events.messages import (
+from app.events.types import (
     LinkRequestEvent,
     NotificationEvent,
     RecommendationRunEvent,
@@ -25,24 +25,17 @@ from app.events.messages import (
     RecommendationRunProgressed,
     RecommendationRunStarted,
 )
-from app.models import (
-    LinkRequest,
-    Notification,
-    NotificationStatus,
-    PauseReason,
-    RecommendationRun,
-    RunStatus,
-    User,
-)
-from app.resolvers import links, notifications, run_items, runs
-from app.resolvers.run_items import AT_ONCE
+from app.models import LinkRequest, Notification, NotificationStatus, PauseReason, RecommendationRun, RunStatus, User
+from app.resolvers import links, notifications
+from app.services import run_items, runs
+from app.services.run_items import FAIL_IMMEDIATELY
 from app.settings import Settings
+from tests.apis import CHAT, GEMINI_KEYS, Served, serving_api
 from tests.conftest import MANAGER_TGID, Lunch
-from tests.diners import FIRST_DINER, add_diners
-from tests.doors import CHAT, GEMINI_KEYS, Served, serving_api
 from tests.events.conftest import relaying
+from tests.notification_fixtures import change
 from tests.servers import DEADLINE_S
-from tests.told import change
+from tests.user_factory import FIRST_ORDERING_USER, add_ordering_users
 
 EVENTS = "/api/v1/cafe-requests/events"
 UPDATES = "subscription { linkRequestUpdates { id } }"
@@ -60,9 +53,9 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 async def run(clients: Clients, people: None, lunch: Lunch) -> RecommendationRun:
-    """One for three people, which the clock has started."""
-    await add_diners(clients, lunch, 3)
-    return await runs.start(clients, datetime.now(UTC))
+    """A scheduled run for three users."""
+    await add_ordering_users(clients, lunch, 3)
+    return await runs.start_run(clients, datetime.now(UTC))
 
 
 @dataclass
@@ -74,7 +67,7 @@ class Event:
 
 
 class Stream:
-    """What a response brings, one event at a time."""
+    """The events of a response, one at a time."""
 
     def __init__(self, response: httpx.Response) -> None:
         self.response = response
@@ -109,14 +102,14 @@ async def streaming(
         yield Stream(response)
 
 
-async def test_an_event_comes_in_rests_shape(served: Served, manager_token: str, event: LinkRequestEvent) -> None:
-    """What happens is told as REST tells a link request."""
+async def test_an_event_has_rests_shape(served: Served, manager_token: str, event: LinkRequestEvent) -> None:
+    """An event of a link request has the shape of a link request in a list."""
     async with streaming(served, manager_token) as stream:
         served.happen(event)
-        told = await stream.next()
+        received = await stream.next()
 
     assert stream.response.headers["content-type"].startswith(EVENT_STREAM)
-    assert told == Event(
+    assert received == Event(
         "message",
         {
             "id": str(event.id),
@@ -133,129 +126,129 @@ async def test_an_event_comes_in_rests_shape(served: Served, manager_token: str,
     )
 
 
-async def test_a_message_comes_in_rests_shape(served: Served, manager_token: str, news: NotificationEvent) -> None:
-    """What happens to a message is told as the list tells it."""
+async def test_a_notification_has_rests_shape(
+    served: Served, manager_token: str, notification_event: NotificationEvent
+) -> None:
+    """An event of a notification has the shape of a notification in a list."""
     async with (
         streaming(served, manager_token, MESSAGES) as stream,
         httpx.AsyncClient(base_url=served.address, headers={"Authorization": f"Bearer {manager_token}"}) as client,
     ):
-        served.happen(news)
-        told = await stream.next()
+        served.happen(notification_event)
+        received = await stream.next()
         [listed] = (await client.get("/api/v1/notifications")).json()["items"]
 
-    assert told == Event("message", listed)
-    assert (listed["id"], listed["kind"], listed["tg_chat_id"]) == (str(news.id), "orders", CHAT)
+    assert received == Event("message", listed)
+    assert (listed["id"], listed["kind"], listed["tg_chat_id"]) == (str(notification_event.id), "orders", CHAT)
 
 
-@pytest.mark.parametrize(("query", "heard"), [("", [1, 2, 3]), ("?cafe_id=7", [2])])
-async def test_a_stream_has_a_cafes_messages(
-    served: Served, manager_token: str, news: NotificationEvent, query: str, heard: list[int]
+@pytest.mark.parametrize(("query", "expected"), [("", [1, 2, 3]), ("?cafe_id=7", [2])])
+async def test_a_stream_has_the_notifications_of_a_cafe(
+    served: Served, manager_token: str, notification_event: NotificationEvent, query: str, expected: list[int]
 ) -> None:
-    """Or all, in order."""
+    """A stream has the notifications of one cafe, or all, in order."""
     async with streaming(served, manager_token, MESSAGES + query) as stream:
         for number, cafe_id in [(1, 1), (2, 7), (3, 1)]:
-            served.happen(news.model_copy(update={"id": number, "cafe_id": cafe_id}))
-        told = [await stream.next() for _ in heard]
+            served.happen(notification_event.model_copy(update={"id": number, "cafe_id": cafe_id}))
+        received = [await stream.next() for _ in expected]
 
-    assert [found and found.data["id"] for found in told] == [str(number) for number in heard]
+    assert [found and found.data["id"] for found in received] == [str(number) for number in expected]
 
 
-async def test_a_run_comes_in_rests_shape(
+async def test_a_run_has_rests_shape(
     served: Served, manager_token: str, clients: Clients, run: RecommendationRun
 ) -> None:
-    """What happens to a run is told as it is read."""
+    """An event of a run has the shape of the run in REST."""
     async with (
         streaming(served, manager_token, RUNS) as stream,
         httpx.AsyncClient(base_url=served.address, headers={"Authorization": f"Bearer {manager_token}"}) as client,
     ):
         served.happen(RecommendationRunStarted.of(run))
-        told = await stream.next()
+        received = await stream.next()
         read = (await client.get(f"/api/v1/recommendation-runs/{run.date}")).json()
 
-    assert told == Event("message", read)
+    assert received == Event("message", read)
     assert (read["status"], read["total"], read["started_by"]) == ("running", 3, None)
 
 
-async def test_a_stream_tells_how_far_a_run_has_come(
-    served: Served, manager_token: str, run_news: RecommendationRunEvent
+async def test_a_stream_has_each_state_of_a_run(
+    served: Served, manager_token: str, run_event: RecommendationRunEvent
 ) -> None:
-    """Each step is an event, with the run as it is then."""
-    known, at = run_news.model_dump(), datetime(2026, 3, 4, 4, tzinfo=UTC)
-    pause = {"status": RunStatus.PAUSED, "pause_reason": PauseReason.KEYS_SET_ASIDE}
+    """Each change is an event with the run at that time."""
+    known, at = run_event.model_dump(), datetime(2026, 3, 4, 4, tzinfo=UTC)
+    pause = {"status": RunStatus.PAUSED, "pause_reason": PauseReason.KEYS_DISABLED}
     async with streaming(served, manager_token, RUNS) as stream:
         served.happen(
-            run_news,
+            run_event,
             RecommendationRunProgressed.model_validate(known | {"done": 2}),
             RecommendationRunPaused.model_validate(known | {"done": 3} | pause),
             RecommendationRunFinished.model_validate(
                 known | {"done": 4, "failed": 1, "status": RunStatus.FINISHED, "finished_at": at}
             ),
         )
-        told = [event.data for event in [await stream.next() for _ in range(4)] if event]
+        received = [event.data for event in [await stream.next() for _ in range(4)] if event]
 
-    assert [(run["status"], run["done"], run["failed"], run["pause_reason"], run["finished_at"]) for run in told] == [
+    assert [
+        (run["status"], run["done"], run["failed"], run["pause_reason"], run["finished_at"]) for run in received
+    ] == [
         ("running", 0, 0, None, None),
         ("running", 2, 0, None, None),
-        ("paused", 3, 0, "keys_set_aside", None),
+        ("paused", 3, 0, "keys_disabled", None),
         ("finished", 4, 1, None, at.isoformat()),
     ]
 
 
-async def test_a_stream_has_nothing_else(
+async def test_a_stream_has_only_its_events(
     served: Served,
     manager_token: str,
     event: LinkRequestEvent,
-    news: NotificationEvent,
-    run_news: RecommendationRunEvent,
+    notification_event: NotificationEvent,
+    run_event: RecommendationRunEvent,
 ) -> None:
-    """A link request is no message, and neither is a run."""
+    """A stream has only events of its kind."""
     async with (
         streaming(served, manager_token, MESSAGES) as of_messages,
         streaming(served, manager_token, RUNS) as of_runs,
     ):
-        served.happen(event, run_news, news, run_news)
-        told = [await of_messages.next(), await of_runs.next(), await of_runs.next()]
+        served.happen(event, run_event, notification_event, run_event)
+        received = [await of_messages.next(), await of_runs.next(), await of_runs.next()]
 
-    assert [found and found.data.get("kind") for found in told] == ["orders", None, None]
+    assert [found and found.data.get("kind") for found in received] == ["orders", None, None]
 
 
-async def test_a_stream_that_has_begun_misses_nothing(
-    served: Served, manager_token: str, event: LinkRequestEvent
-) -> None:
-    """When the answer's head is there, somebody listens already."""
+async def test_an_open_stream_misses_no_event(served: Served, manager_token: str, event: LinkRequestEvent) -> None:
+    """The subscription exists when the client gets the headers."""
     async with streaming(served, manager_token):
         assert len(served.live.subscriptions) == 1
 
 
 async def test_a_stream_ends_when_its_token_expires(served: Served, settings: Settings) -> None:
-    """A stream does not outlive the right to it. Its token is good for one to two seconds: its end is told in whole ones."""
+    """The stream ends when the token expires, which is one to two seconds after the start: the expiry is in whole seconds."""
     token = issue_token(settings, User(tgid=MANAGER_TGID, name=""), timedelta(seconds=2))
     async with streaming(served, token) as stream:
-        told = await stream.next()
+        received = await stream.next()
         ended = await stream.next()
 
-    assert told is not None
-    assert (told.type, told.data["code"], ended) == ("error", "UNAUTHENTICATED", None)
+    assert received is not None
+    assert (received.type, received.data["code"], ended) == ("error", "UNAUTHENTICATED", None)
 
 
-async def test_a_stream_ends_when_its_user_is_switched_off(
-    served: Served, manager_token: str, clients: Clients
-) -> None:
-    """Who may do nothing any more hears nothing any more."""
+async def test_a_stream_ends_when_its_user_is_deactivated(served: Served, manager_token: str, clients: Clients) -> None:
+    """A deactivated user gets no more events."""
     async with streaming(served, manager_token) as stream:
         async with clients.db() as session:
             await session.execute(sa.text("UPDATE users SET is_active = false"))
-        told = await stream.next()
+        received = await stream.next()
 
-    assert told is not None
-    assert (told.type, told.data["code"]) == ("error", "FORBIDDEN")
+    assert received is not None
+    assert (received.type, received.data["code"]) == ("error", "FORBIDDEN")
 
 
 @pytest.mark.parametrize(
-    ("query", "heard"), [("status=approved", [2, 4]), ("cafe_id=7", [3, 4]), ("status=approved&cafe_id=7", [4])]
+    ("query", "expected"), [("status=approved", [2, 4]), ("cafe_id=7", [3, 4]), ("status=approved&cafe_id=7", [4])]
 )
-async def test_a_stream_has_what_it_is_asked_for(
-    served: Served, manager_token: str, event: LinkRequestEvent, query: str, heard: list[int]
+async def test_a_stream_is_filtered(
+    served: Served, manager_token: str, event: LinkRequestEvent, query: str, expected: list[int]
 ) -> None:
     """The filters are those of the list; events come in order."""
     async with streaming(served, manager_token, f"{EVENTS}?{query}") as stream:
@@ -263,9 +256,9 @@ async def test_a_stream_has_what_it_is_asked_for(
             served.happen(
                 event.model_validate(event.model_dump() | {"id": number, "cafe_id": cafe_id, "status": status})
             )
-        told = [await stream.next() for _ in heard]
+        received = [await stream.next() for _ in expected]
 
-    assert [found and found.data["id"] for found in told] == [str(number) for number in heard]
+    assert [found and found.data["id"] for found in received] == [str(number) for number in expected]
 
 
 @pytest.mark.parametrize(
@@ -286,10 +279,10 @@ async def test_a_stream_has_what_it_is_asked_for(
         (f"{RUNS}?date=2026-03-04", "manager", 400, "BAD_INPUT"),
     ],
 )
-async def test_a_stream_that_is_refused_is_a_problem(
+async def test_a_refused_stream_is_a_problem(
     served: Served, manager_token: str, user_token: str, path: str, token: str | None, status: int, code: str
 ) -> None:
-    """What is wrong is told as everywhere, and not as an event."""
+    """The answer to a refused stream is a problem document, not an event."""
     given = {"manager": manager_token, "user": user_token}.get(token or "", token)
     async with streaming(served, given, path) as stream:
         await stream.response.aread()
@@ -298,40 +291,38 @@ async def test_a_stream_that_is_refused_is_a_problem(
     assert stream.response.headers["content-type"] == "application/problem+json"
 
 
-async def test_nobody_listens_when_the_client_has_gone(served: Served, manager_token: str) -> None:
-    """A stream ends with its connection."""
+async def test_a_closed_connection_ends_the_subscription(served: Served, manager_token: str) -> None:
+    """A subscription ends with its connection."""
     async with streaming(served, manager_token):
         await served.listened_to()
 
     await served.listened_to(0)
 
 
-async def test_a_stream_that_falls_behind_ends_with_a_problem(
-    served: Served, manager_token: str, event: LinkRequestEvent
-) -> None:
-    """Events that did fit come, then one that says why there are no more."""
+async def test_a_slow_stream_ends_with_a_problem(served: Served, manager_token: str, event: LinkRequestEvent) -> None:
+    """A slow client gets the queued events, and then an event with the reason."""
     async with streaming(served, manager_token) as stream:
         served.happen(*([event] * (QUEUE_EVENTS + 1)))
-        told = [await stream.next() for _ in range(QUEUE_EVENTS + 1)]
+        received = [await stream.next() for _ in range(QUEUE_EVENTS + 1)]
         end = await stream.next()
 
-    assert {found.type for found in told[:-1] if found} == {"message"}
-    assert told[-1] is not None
-    assert (told[-1].type, told[-1].data["code"]) == ("error", "SLOW_CONSUMER")
+    assert {found.type for found in received[:-1] if found} == {"message"}
+    assert received[-1] is not None
+    assert (received[-1].type, received[-1].data["code"]) == ("error", "SLOW_CONSUMER")
     assert end is None
 
 
-async def test_asking_for_the_head_ends(served: Served, manager_token: str) -> None:
-    """HEAD of a stream has no body to wait for, and nobody listens for it."""
+async def test_head_of_a_stream_ends(served: Served, manager_token: str) -> None:
+    """HEAD of a stream has no body and leaves no subscription."""
     async with httpx.AsyncClient(base_url=served.address) as client:
         response = await client.head(EVENTS, headers={"Authorization": f"Bearer {manager_token}"})
 
         assert response.status_code in {200, 405}
-        await served.listened_to(0, within_s=2)
+        await served.listened_to(0)
 
 
-async def test_graphql_streams_too(served: Served, manager_token: str, event: LinkRequestEvent) -> None:
-    """A subscription by POST, for who accepts an event stream."""
+async def test_graphql_streams_a_subscription(served: Served, manager_token: str, event: LinkRequestEvent) -> None:
+    """A subscription by POST is a stream for a client that accepts one."""
     async with streaming(served, manager_token, "/graphql", UPDATES) as stream:
         await served.listened_to()
         served.happen(event)
@@ -339,22 +330,24 @@ async def test_graphql_streams_too(served: Served, manager_token: str, event: Li
         assert await stream.next() == Event("next", {"data": {"linkRequestUpdates": {"id": str(event.id)}}})
 
 
-async def test_graphql_streams_messages(served: Served, manager_token: str, news: NotificationEvent) -> None:
-    """In GraphQL's spelling."""
+async def test_graphql_streams_notifications(
+    served: Served, manager_token: str, notification_event: NotificationEvent
+) -> None:
+    """A notification has GraphQL's spelling."""
     async with streaming(served, manager_token, "/graphql", MESSAGE_UPDATES) as stream:
         await served.listened_to()
-        served.happen(news)
+        served.happen(notification_event)
 
         assert await stream.next() == Event(
-            "next", {"data": {"notificationUpdates": {"id": str(news.id), "status": "QUEUED"}}}
+            "next", {"data": {"notificationUpdates": {"id": str(notification_event.id), "status": "QUEUED"}}}
         )
 
 
-async def test_graphql_streams_runs(served: Served, manager_token: str, run_news: RecommendationRunEvent) -> None:
-    """In GraphQL's spelling, too."""
+async def test_graphql_streams_runs(served: Served, manager_token: str, run_event: RecommendationRunEvent) -> None:
+    """A run has GraphQL's spelling."""
     async with streaming(served, manager_token, "/graphql", RUN_UPDATES) as stream:
         await served.listened_to()
-        served.happen(run_news)
+        served.happen(run_event)
 
         assert await stream.next() == Event(
             "next", {"data": {"recommendationRunUpdates": {"date": "2026-03-04", "status": "RUNNING", "done": 0}}}
@@ -363,10 +356,10 @@ async def test_graphql_streams_runs(served: Served, manager_token: str, run_news
 
 @pytest.mark.parametrize("query", [UPDATES, MESSAGE_UPDATES, RUN_UPDATES])
 @pytest.mark.parametrize(("token", "code"), [(None, "UNAUTHENTICATED"), ("user", "FORBIDDEN")])
-async def test_graphqls_stream_says_why_it_is_refused(
+async def test_a_refused_graphql_stream_has_an_error_event(
     served: Served, user_token: str, token: str | None, code: str, query: str
 ) -> None:
-    """There the protocol has the error as an event, and then the end."""
+    """The protocol sends the error as an event, and then ends the stream."""
     async with streaming(served, user_token if token else None, "/graphql", query) as stream:
         refused, complete = await stream.next(), await stream.next()
 
@@ -377,17 +370,17 @@ async def test_graphqls_stream_says_why_it_is_refused(
 
 
 async def test_a_query_may_be_streamed(served: Served, manager_token: str) -> None:
-    """A query over a stream has one result, and then the end."""
+    """A query over a stream has one result, and then the stream ends."""
     async with streaming(served, manager_token, "/graphql", "{ __typename }") as stream:
         events = [await stream.next(), await stream.next()]
 
     assert [event and event.type for event in events] == ["next", "complete"]
 
 
-async def test_what_a_manager_does_is_told_through_kafka(
+async def test_a_decision_reaches_subscribers_through_kafka(
     kafka_settings: Settings, kafka_clients: Clients, manager: Context, manager_token: str, pending: LinkRequest
 ) -> None:
-    """From a decision through outbox and Kafka to whoever listens, at either door."""
+    """A decision goes through outbox and Kafka to the subscribers of both APIs."""
     approved = "subscription { linkRequestUpdates(status: APPROVED) { id } }"
     async with (
         serving_api(kafka_settings) as served,
@@ -397,21 +390,21 @@ async def test_what_a_manager_does_is_told_through_kafka(
     ):
         await served.listened_to(2)
         await links.approve(manager, pending.id)
-        told = [await rest.next(), await graphql.next()]
+        received = [await rest.next(), await graphql.next()]
 
-    assert told[0] is not None
-    assert told[0].data["id"] == str(pending.id)
-    assert told[1] == Event("next", {"data": {"linkRequestUpdates": {"id": str(pending.id)}}})
+    assert received[0] is not None
+    assert received[0].data["id"] == str(pending.id)
+    assert received[1] == Event("next", {"data": {"linkRequestUpdates": {"id": str(pending.id)}}})
 
 
-async def test_what_is_sent_again_is_told_through_kafka(
+async def test_a_retry_reaches_subscribers_through_kafka(
     kafka_settings: Settings,
     kafka_clients: Clients,
     manager: Context,
     manager_token: str,
     announced: Notification,
 ) -> None:
-    """So is a message that a manager has sent again."""
+    """A retry of a notification goes through outbox and Kafka to the subscribers of both APIs."""
     async with (
         serving_api(kafka_settings) as served,
         streaming(served, manager_token, f"{MESSAGES}?cafe_id={announced.cafe_id}") as rest,
@@ -420,19 +413,19 @@ async def test_what_is_sent_again_is_told_through_kafka(
         await served.listened_to(2)
         await change(kafka_clients, announced, status=NotificationStatus.FAILED, attempts=3)
         async with relaying(kafka_clients):
-            told = [await rest.next(), await graphql.next()]
+            received = [await rest.next(), await graphql.next()]
             await notifications.retry_notification(manager, announced.id)
-            told += [await rest.next(), await graphql.next()]
+            received += [await rest.next(), await graphql.next()]
 
     queued = Event("next", {"data": {"notificationUpdates": {"id": str(announced.id), "status": "QUEUED"}}})
-    assert [event and event.data["attempts"] for event in told[::2]] == [0, 3]
-    assert told[1::2] == [queued, queued]
+    assert [event and event.data["attempts"] for event in received[::2]] == [0, 3]
+    assert received[1::2] == [queued, queued]
 
 
-async def test_what_becomes_of_a_run_is_told_through_kafka(
+async def test_a_run_reaches_subscribers_through_kafka(
     kafka_settings: Settings, kafka_clients: Clients, manager_token: str, run: RecommendationRun
 ) -> None:
-    """So is a run that has begun, is paused, goes on, and ends."""
+    """Each change of a run goes through outbox and Kafka to the subscribers of both APIs."""
     now = datetime.now(UTC)
     async with (
         serving_api(kafka_settings) as served,
@@ -441,15 +434,17 @@ async def test_what_becomes_of_a_run_is_told_through_kafka(
     ):
         await served.listened_to(2)
         async with kafka_clients.db() as session:
-            await runs.pause(session, run.date, PauseReason.KEYS_RESTING, now, now + timedelta(hours=1))
-        await runs.start(kafka_clients, now)
+            await runs.pause_run(session, run.date, PauseReason.QUOTA_EXHAUSTED, now, now + timedelta(hours=1))
+        await runs.start_run(kafka_clients, now)
         async with kafka_clients.db() as session:
-            for tgid in (FIRST_DINER, FIRST_DINER + 1, FIRST_DINER + 2):
-                await run_items.not_done(session, run.date, tgid, "it does not fit", AT_ONCE)
-            await runs.take_stock(session, run.date, now)
+            for tgid in (FIRST_ORDERING_USER, FIRST_ORDERING_USER + 1, FIRST_ORDERING_USER + 2):
+                await run_items.record_failure(session, run.date, tgid, "invalid answer", FAIL_IMMEDIATELY)
+            await runs.update_progress(session, run.date, now)
         async with relaying(kafka_clients):
-            told = [(await rest.next(), await graphql.next()) for _ in range(4)]
+            received = [(await rest.next(), await graphql.next()) for _ in range(4)]
 
     steps = ["running", "paused", "running", "finished"]
-    assert [heard and heard.data["status"] for heard, _ in told] == steps
-    assert [heard and heard.data["data"]["recommendationRunUpdates"]["status"].lower() for _, heard in told] == steps
+    assert [expected and expected.data["status"] for expected, _ in received] == steps
+    assert [
+        expected and expected.data["data"]["recommendationRunUpdates"]["status"].lower() for _, expected in received
+    ] == steps

@@ -1,4 +1,4 @@
-"""`openapi.json`: OpenAPI 3.1 in structure, complete, and true."""
+"""`openapi.json` is valid OpenAPI 3.1, complete, and describes the real answers."""
 
 import re
 from datetime import UTC, date, datetime
@@ -10,21 +10,24 @@ import pytest
 
 from app.ai.recommendation import Recommendation
 from app.ai.stats import FavoriteDish, OrderStats
+from app.auth.context import Context
 from app.clients import Clients
-from app.context import Context
 from app.models import LinkRequest, Notification, NotificationStatus, PauseReason, RecommendationRun
 from app.resolvers import links
-from app.resolvers.recommendations import keep
 from app.rest.openapi import create_openapi
 from app.rest.problem import CODES, PROBLEM_JSON
-from app.rest.routes import PREFIX, ROUTES, Route
-from app.rest.stored import load
-from app.schema import create_schema
+from app.rest.routes import PREFIX
+from app.rest.stored import Route
+from app.schema.schema import create_schema
+from app.services.recommendations import store_recommendations
 from app.settings import Settings
+from tests.apis import GEMINI_KEYS, OTHER_CHAT, calling_api
 from tests.conftest import USER_TGID, Lunch, add_cafe
-from tests.diners import FIRST_DINER, add_diners
-from tests.doors import GEMINI_KEYS, OTHER_CHAT, calling_api
-from tests.told import change
+from tests.notification_fixtures import change
+from tests.test_conventions import STORED
+from tests.user_factory import FIRST_ORDERING_USER, add_ordering_users
+
+ROUTES = [operation.route for operation in STORED.values()]
 
 OPENAPI = create_openapi(create_schema(), version("lunch-bot"))
 
@@ -56,7 +59,7 @@ def operations() -> list[tuple[str, str, dict[str, Any]]]:
 
 
 def schemas(node: Any) -> list[dict[str, Any]]:
-    """Every schema in a part of the document, those inside others included."""
+    """Return every schema in a part of the document, with the schemas inside them."""
     if isinstance(node, list):
         return [found for item in node for found in schemas(item)]
     if not isinstance(node, dict):
@@ -71,7 +74,7 @@ def _schema(schema: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def misfits(schema: dict[str, Any], value: Any, place: str = "$") -> list[str]:
-    """Say where `value` is not as `schema` has it, for as much of JSON Schema as our document uses."""
+    """Return the places where `value` does not fit `schema`, for the part of JSON Schema that our document uses."""
     allowed = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
     if not any(isinstance(value, PYTHON_TYPES[name]) for name in allowed) or (
         isinstance(value, bool) and "boolean" not in allowed
@@ -100,40 +103,40 @@ def described(method: str, path: str, status: str) -> dict[str, Any]:
     return schema
 
 
-async def test_it_is_served(called: httpx.AsyncClient) -> None:
-    """Anybody may read what there is."""
+async def test_the_document_is_public(called: httpx.AsyncClient) -> None:
+    """The document is public."""
     assert (await called.get(f"{PREFIX}/openapi.json")).json() == OPENAPI
 
 
-def test_it_is_an_openapi_document() -> None:
-    """The members that the specification requires are there."""
+def test_the_document_has_the_required_members() -> None:
+    """The document has the members that the specification requires."""
     assert re.fullmatch(r"3\.1\.\d+", OPENAPI["openapi"])
     assert {"title", "version"} <= OPENAPI["info"].keys()
     assert all(path.startswith("/") for path in OPENAPI["paths"])
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
-def test_every_route_is_in_it(route: Route) -> None:
-    """No route is left out, and each says what it answers when all goes well."""
+def test_every_route_is_described(route: Route) -> None:
+    """Every route has an operation with the status of its success."""
     assert str(route.status) in OPENAPI["paths"][PREFIX + route.path][route.method.lower()]["responses"]
 
 
-def test_nothing_else_is_in_it() -> None:
-    """What is described is there."""
+def test_only_routes_are_described() -> None:
+    """Every described operation has a route."""
     assert {(method.upper(), path) for method, path, _ in operations()} == {
         (route.method, PREFIX + route.path) for route in ROUTES
     }
 
 
-def test_operations_have_ids_of_their_own() -> None:
-    """Generated clients name their functions by them."""
+def test_operation_ids_are_unique() -> None:
+    """Generated clients name their functions by these ids."""
     ids = [operation["operationId"] for _, _, operation in operations()]
 
     assert len(set(ids)) == len(ids)
 
 
-def test_paths_and_parameters_fit() -> None:
-    """Each variable of a path is a required parameter, and there are no others in paths; no parameter is there twice."""
+def test_path_parameters_are_described() -> None:
+    """Each variable of a path is a required parameter, and no parameter is described twice."""
     for method, path, operation in operations():
         parameters = operation.get("parameters", [])
         in_path = {parameter["name"] for parameter in parameters if parameter["in"] == "path" and parameter["required"]}
@@ -142,29 +145,29 @@ def test_paths_and_parameters_fit() -> None:
 
 
 def test_every_answer_is_described() -> None:
-    """Each answer has a description, and what goes wrong is a problem."""
+    """Each answer has a description, and each error is a problem document."""
     for method, path, operation in operations():
         assert all(response["description"] for response in operation["responses"].values()), (method, path)
         assert PROBLEM_JSON in operation["responses"]["default"]["content"], (method, path)
 
 
-def test_references_lead_somewhere() -> None:
-    """What is referred to is there."""
+def test_references_are_defined() -> None:
+    """Each reference has a definition."""
     for schema in schemas(OPENAPI["paths"]):
         for part in schema.get("$ref", "#").split("/")[1:]:
             assert part in {"components", "schemas", *OPENAPI["components"]["schemas"]}
 
 
-def test_types_are_those_of_json() -> None:
-    """Each schema has a type that JSON Schema knows, and a null among its values where it may be null."""
+def test_types_are_json_types() -> None:
+    """Each schema has a JSON type; an enumeration that may be null has null as a value."""
     for schema in schemas(OPENAPI["paths"]):
         types = schema["type"] if isinstance(schema.get("type"), list) else [schema.get("type", "object")]
         assert set(types) <= TYPES
         assert "null" not in types or None in schema.get("enum", [None])
 
 
-def test_what_a_manager_may_do_needs_a_token() -> None:
-    """Every operation but asking for a link and signing in names the scheme."""
+def test_only_public_operations_need_no_token() -> None:
+    """Every operation except link requests and the authentication has a security scheme."""
     public = {operation["operationId"] for _, _, operation in operations() if "security" not in operation}
 
     assert public == {"linkRequest", "authenticate"}
@@ -172,12 +175,12 @@ def test_what_a_manager_may_do_needs_a_token() -> None:
 
 
 def test_codes_are_listed() -> None:
-    """A client may know every code."""
+    """The problem schema has every error code."""
     assert set(OPENAPI["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]) == set(CODES)
 
 
 def test_enumerations_are_lower_case() -> None:
-    """As in the answers; null is among those of a value that may be left open."""
+    """Enumerations have the values of the answers; null is a value of an optional one."""
     values = {value for schema in schemas(OPENAPI["paths"]) for value in schema.get("enum", [])}
 
     assert {"pending", "manager", "en", "soup", "confirmed", "no_delivery", None} <= values
@@ -206,7 +209,7 @@ async def test_answers_are_as_described(
     route: str | None,
     body: dict[str, Any] | None,
 ) -> None:
-    """What comes fits the document: nothing more, nothing less, of no other type."""
+    """An answer has exactly the described fields and types."""
     response = await called.request(
         method, PREFIX + path, json=body, headers={"Authorization": f"Bearer {manager_token}"}
     )
@@ -218,7 +221,7 @@ async def test_answers_are_as_described(
 async def test_answers_about_ordering_are_as_described(
     called: httpx.AsyncClient, manager_token: str, lunch: Lunch
 ) -> None:
-    """So do people, cafes, menus, deadlines, and orders; and what is sent for it fits the document as well."""
+    """Answers about users, cafes, menus, deadlines and orders fit the document, and so do the bodies of the requests."""
     extras = [{"menu_item_id": str(lunch.cola.id), "quantity": 2}]
     order = {"combo_id": "1", "dish_ids": ["1", "4"], "extras": extras, "notes": "Hot", "tgid": USER_TGID}
     item = {"name": "Tea", "category": "extra", "price": "1.00", "description": "", "is_available": True}
@@ -268,10 +271,10 @@ async def test_answers_about_ordering_are_as_described(
     assert wrong == []
 
 
-async def test_answers_about_messages_are_as_described(
+async def test_answers_about_notifications_are_as_described(
     called: httpx.AsyncClient, clients: Clients, manager_token: str, announced: Notification
 ) -> None:
-    """So do messages, and those answers that are but a text, a truth value, or null."""
+    """Answers about notifications fit the document, also a text, a truth value and null."""
     calls = [
         ("get", "/notifications", "/notifications"),
         ("post", "/notifications/1/retry", "/notifications/{notification_id}/retry"),
@@ -280,7 +283,7 @@ async def test_answers_about_messages_are_as_described(
         ("delete", "/orders/1", "/orders/{order_id}"),
         ("get", f"/cafes/1/notification-preview/{announced.date}", "/cafes/{cafe_id}/notification-preview/{date}"),
     ]
-    await change(clients, announced, status=NotificationStatus.FAILED, error="it was no good")
+    await change(clients, announced, status=NotificationStatus.FAILED, error="no such chat")
     called.headers["Authorization"] = f"Bearer {manager_token}"
 
     wrong = []
@@ -294,16 +297,16 @@ async def test_answers_about_messages_are_as_described(
 async def test_answers_about_recommendations_are_as_described(
     settings: Settings, clients: Clients, manager_token: str, lunch: Lunch, people: None
 ) -> None:
-    """So do recommendations and figures, a run that goes on and one that is paused, and keys."""
-    await add_diners(clients, lunch, 2)
-    await keep(clients, [(FIRST_DINER, RECOMMENDATION)], datetime.now(UTC))
-    run = RecommendationRun(date=date(2026, 3, 4), keys_suffice_for=1, started_at=datetime.now(UTC))
-    run.pause(PauseReason.KEYS_RESTING, datetime.now(UTC))
+    """Recommendations, statistics, running and paused runs, and keys fit the document."""
+    await add_ordering_users(clients, lunch, 2)
+    await store_recommendations(clients, [(FIRST_ORDERING_USER, RECOMMENDATION)], datetime.now(UTC))
+    run = RecommendationRun(date=date(2026, 3, 4), request_budget=1, started_at=datetime.now(UTC))
+    run.pause(PauseReason.QUOTA_EXHAUSTED, datetime.now(UTC))
     async with clients.db() as session:
         session.add(run)
     calls = [
-        ("get", f"/users/{FIRST_DINER}/recommendations", "/users/{tgid}/recommendations"),
-        ("get", f"/users/{FIRST_DINER + 1}/recommendations", "/users/{tgid}/recommendations"),
+        ("get", f"/users/{FIRST_ORDERING_USER}/recommendations", "/users/{tgid}/recommendations"),
+        ("get", f"/users/{FIRST_ORDERING_USER + 1}/recommendations", "/users/{tgid}/recommendations"),
         ("get", "/recommendation-runs/2026-03-04", "/recommendation-runs/{date}"),
         ("post", "/recommendation-runs", "/recommendation-runs"),
         ("get", "/gemini-keys", "/gemini-keys"),
@@ -327,12 +330,12 @@ RECOMMENDATION = Recommendation(
 
 
 async def test_problems_are_as_described(called: httpx.AsyncClient) -> None:
-    """So do problems."""
+    """Problem documents fit the document."""
     bodies = [(await called.get(PREFIX + path)).json() for path in ("/users/me", "/cafes?nonsense=1", "/nope")]
 
     assert [misfits(OPENAPI["components"]["schemas"]["Problem"], body) for body in bodies] == [[], [], []]
 
 
-def test_the_table_fits_the_stored_operations() -> None:
-    """Every stored operation has a route, and every route an operation."""
-    assert set(load(create_schema()._schema)) == {route.operation for route in ROUTES}
+def test_no_two_stored_operations_have_the_same_route() -> None:
+    """Each stored operation has a separate route."""
+    assert len({(route.method, route.path) for route in ROUTES}) == len(ROUTES) == len(STORED)

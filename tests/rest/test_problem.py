@@ -8,7 +8,7 @@ import pytest
 from app import errors
 from app.errors import LunchbotError, SlowConsumer
 from app.models import LinkRequest
-from app.rest.problem import CODES, PROBLEM_JSON, problem
+from app.rest.problem import CODES, PROBLEM_JSON, problem_response
 
 STATUS = {
     "UNAUTHENTICATED": 401,
@@ -26,7 +26,7 @@ STATUS = {
     "SERVICE_UNAVAILABLE": 503,
     "INTERNAL": 500,
 }
-"""The contract's table. SLOW_CONSUMER only ever ends a stream."""
+"""The contract's table. SLOW_CONSUMER only ends a stream."""
 
 
 KINDS = [
@@ -42,14 +42,14 @@ def rest(called: httpx.AsyncClient, manager_token: str) -> httpx.AsyncClient:
     return called
 
 
-async def test_a_problem_says_what_went_wrong(rest: httpx.AsyncClient) -> None:
-    """A problem has the members of the standard, its code, what there is to say, and the request's id."""
+async def test_a_problem_has_all_members(rest: httpx.AsyncClient) -> None:
+    """A problem has the members of the standard, the code, the details and the id of the request."""
     response = await rest.get("/api/v1/cafes/999")
 
     assert (response.status_code, response.headers["content-type"]) == (404, PROBLEM_JSON)
     assert response.json() == {
         "type": "urn:lunch-bot:error:not-found",
-        "title": "There is no such thing.",
+        "title": "The resource does not exist.",
         "status": 404,
         "detail": "There is no cafe 999.",
         "code": "NOT_FOUND",
@@ -74,46 +74,46 @@ WRONG: tuple[tuple[str, str, dict[str, Any] | None, str], ...] = (
     ("POST", "/cafes/1/link-request", {"tg_chat_id": 1, "tg_username": "\0"}, "tg_username"),
     ("PATCH", "/cafes/1/notifications", {}, "enabled"),
 )
-"""Method, path and body, and the field that is wrong in them."""
+"""Method, path, body, and the wrong field."""
 
 
-async def test_a_problem_speaks_of_rests_own_names(rest: httpx.AsyncClient, linked: LinkRequest) -> None:
-    """A field has the name that REST gives it, in the list and in the sentence; GraphQL's names appear nowhere."""
+async def test_a_problem_uses_rests_names(rest: httpx.AsyncClient, linked: LinkRequest) -> None:
+    """A field has REST's name in the list and in the sentence, and GraphQL's names appear nowhere."""
     for method, path, body, field in WRONG:
-        told = (await rest.request(method, f"/api/v1{path}", json=body)).json()
+        answer = (await rest.request(method, f"/api/v1{path}", json=body)).json()
 
-        [error] = told["errors"]
-        assert (error["field"], told["detail"]) == (field, f"{field}: {error['detail']}"), path
+        [error] = answer["errors"]
+        assert (error["field"], answer["detail"]) == (field, f"{field}: {error['detail']}"), path
         assert "$" not in error["detail"], path
         assert not error["detail"].startswith(field), path
 
 
-async def test_a_problem_names_every_field(rest: httpx.AsyncClient) -> None:
-    """What is wrong in two places is told in one answer."""
+async def test_a_problem_names_every_wrong_parameter(rest: httpx.AsyncClient) -> None:
+    """One answer names two wrong parameters."""
     response = await rest.get("/api/v1/cafe-requests?status=x&limit=y")
 
     assert {error["field"] for error in response.json()["errors"]} == {"status", "limit"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_failure_has_its_status(kind: type[LunchbotError]) -> None:
+def test_every_error_has_its_status(kind: type[LunchbotError]) -> None:
     """Codes and statuses are those of the contract."""
     assert kind.status == STATUS[kind.code]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_failure_says_when_it_happens(kind: type[LunchbotError]) -> None:
-    """A problem's title is a sentence for the caller."""
+def test_every_error_has_a_title(kind: type[LunchbotError]) -> None:
+    """The title of a problem is a sentence for the caller."""
     title = (kind.__doc__ or "").partition("\n")[0]
 
     assert title.endswith(".")
 
 
 def test_every_code_of_the_contract_is_known() -> None:
-    """Nothing of the table is missing."""
+    """The code has exactly the error codes of the contract."""
     assert set(CODES) == set(STATUS) | {"SLOW_CONSUMER"}
 
 
 def test_a_problem_without_a_request_has_no_id() -> None:
-    """Outside of a request there is no id to tell."""
-    assert b"request_id" not in bytes(problem(SlowConsumer()).body)
+    """A problem outside of a request has no request id."""
+    assert b"request_id" not in bytes(problem_response(SlowConsumer()).body)

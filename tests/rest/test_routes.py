@@ -1,4 +1,4 @@
-"""REST's own side of the operations: parameters, bodies, tags, methods."""
+"""REST's own part of the operations: parameters, bodies, methods, shapes."""
 
 import re
 from typing import Any
@@ -9,28 +9,28 @@ import pytest
 from app.clients import Clients
 from app.models import Cafe, LinkRequest
 from app.rest.problem import PROBLEM_JSON
-from app.rest.routes import ROUTES
+from tests.apis import CHAT, rows
 from tests.conftest import MANAGER_TGID, Lunch, add_cafe
-from tests.doors import CHAT, rows
+from tests.test_conventions import STORED
 
 API = "/api/v1"
 
 
 @pytest.fixture
 def rest(called: httpx.AsyncClient, manager_token: str) -> httpx.AsyncClient:
-    """A manager at the REST door."""
+    """A REST client with a manager's token."""
     called.headers["Authorization"] = f"Bearer {manager_token}"
     return called
 
 
 def problem(response: httpx.Response) -> tuple[int, str, tuple[str, ...]]:
-    """What a problem says: status, code and fields."""
+    """Return the status, the code and the fields of a problem document."""
     body: dict[str, Any] = response.json()
     assert response.headers["content-type"] == PROBLEM_JSON
     return response.status_code, body["code"], tuple(error["field"] for error in body.get("errors", ()))
 
 
-NO_OBJECTS = (
+MALFORMED_BODIES = (
     b"{",
     b"[]",
     b"42",
@@ -43,7 +43,7 @@ NO_OBJECTS = (
     b'{"reason": NaN}',
 )
 
-NO_PARAMETERS: dict[tuple[str, bytes | None], str] = {
+UNKNOWN_PARAMETERS: dict[tuple[str, bytes | None], str] = {
     ("GET /cafes?first=5", None): "first",
     ("GET /cafes?limit=1&nonsense=1", None): "nonsense",
     ("GET /users/me?tgid=5", None): "tgid",
@@ -79,47 +79,44 @@ NO_PARAMETERS: dict[tuple[str, bytes | None], str] = {
 }
 
 
-async def test_what_is_no_parameter_is_refused(rest: httpx.AsyncClient, clients: Clients, linked: LinkRequest) -> None:
-    """A misspelled parameter is not left out in silence."""
+async def test_an_unknown_parameter_is_refused(rest: httpx.AsyncClient, clients: Clients, linked: LinkRequest) -> None:
+    """A misspelled parameter is an error."""
     before = await rows(clients)
 
-    told = {}
-    for request_line, body in NO_PARAMETERS:
+    answers = {}
+    for request_line, body in UNKNOWN_PARAMETERS:
         method, path = request_line.split(" ")
-        told[request_line, body] = problem(await rest.request(method, API + path, content=body))
+        answers[request_line, body] = problem(await rest.request(method, API + path, content=body))
 
-    assert told == {request: (400, "BAD_INPUT", (field,)) for request, field in NO_PARAMETERS.items()}
+    assert answers == {request: (400, "BAD_INPUT", (field,)) for request, field in UNKNOWN_PARAMETERS.items()}
     assert await rows(clients) == before
 
 
-async def test_a_body_that_is_no_object_is_refused(
-    rest: httpx.AsyncClient, clients: Clients, pending: LinkRequest
-) -> None:
-    """What cannot be read is refused, and changes nothing."""
+async def test_a_malformed_body_is_refused(rest: httpx.AsyncClient, clients: Clients, pending: LinkRequest) -> None:
+    """A body that is not a JSON object is refused and changes nothing."""
     before = await rows(clients)
 
-    told = {
-        body: problem(await rest.post(f"{API}/cafe-requests/{pending.id}/reject", content=body)) for body in NO_OBJECTS
+    answers = {
+        body: problem(await rest.post(f"{API}/cafe-requests/{pending.id}/reject", content=body))
+        for body in MALFORMED_BODIES
     }
 
-    assert told == dict.fromkeys(NO_OBJECTS, (400, "BAD_INPUT", ("body",)))
+    assert answers == dict.fromkeys(MALFORMED_BODIES, (400, "BAD_INPUT", ("body",)))
     assert await rows(clients) == before
 
 
-async def test_a_replacement_that_is_no_object_is_refused(
-    rest: httpx.AsyncClient, clients: Clients, lunch: Lunch
-) -> None:
-    """Nor is anything replaced by what cannot be read, or by a list that stands where the object with it should."""
+async def test_a_malformed_replacement_is_refused(rest: httpx.AsyncClient, clients: Clients, lunch: Lunch) -> None:
+    """A replacement that is not a JSON object is refused and changes nothing."""
     before = await rows(clients)
 
-    told = {body: problem(await rest.put(f"{API}/cafes/1/deadlines", content=body)) for body in NO_OBJECTS}
+    answers = {body: problem(await rest.put(f"{API}/cafes/1/deadlines", content=body)) for body in MALFORMED_BODIES}
 
-    assert told == dict.fromkeys(NO_OBJECTS, (400, "BAD_INPUT", ("body",)))
+    assert answers == dict.fromkeys(MALFORMED_BODIES, (400, "BAD_INPUT", ("body",)))
     assert await rows(clients) == before
 
 
-async def test_a_replacement_may_be_sent_again(rest: httpx.AsyncClient, lunch: Lunch) -> None:
-    """PUT is idempotent (RFC 9110, section 9.2.2), and what it answers is what is read afterwards."""
+async def test_a_replacement_is_idempotent(rest: httpx.AsyncClient, lunch: Lunch) -> None:
+    """PUT is idempotent (RFC 9110, section 9.2.2), and its answer is equal to a later read."""
     week = {"deadlines": [{"weekday": 0, "deadline_time": "10:30"}]}
 
     answers = [await rest.put(f"{API}/cafes/1/deadlines", json=week) for _ in range(2)]
@@ -130,20 +127,20 @@ async def test_a_replacement_may_be_sent_again(rest: httpx.AsyncClient, lunch: L
 
 
 @pytest.mark.parametrize("body", [None, b"", b"{}", b'{"reason": null}'])
-async def test_a_body_may_be_left_out_where_nothing_in_it_is_needed(
+async def test_an_optional_body_may_be_left_out(
     rest: httpx.AsyncClient, pending: LinkRequest, body: bytes | None
 ) -> None:
-    """No body is an empty one."""
+    """A missing body is an empty object."""
     response = await rest.post(f"{API}/cafe-requests/{pending.id}/reject", content=body)
 
     assert (response.status_code, response.json()["reason"]) == (200, None)
 
 
 @pytest.mark.parametrize(("limit", "names"), [("1", 1), ("100", 3), (None, 3)])
-async def test_a_number_in_the_address_is_a_number(
+async def test_the_page_size_is_read_from_the_query(
     rest: httpx.AsyncClient, clients: Clients, limit: str | None, names: int
 ) -> None:
-    """The page size is read from the query."""
+    """The page size is a number in the query."""
     for name in "abc":
         await add_cafe(clients, name)
 
@@ -153,33 +150,35 @@ async def test_a_number_in_the_address_is_a_number(
 
 
 async def test_only_digits_are_a_number(rest: httpx.AsyncClient) -> None:
-    """What Python might read as a number is none in JSON."""
+    """Numbers in Python's other notations are refused."""
     limits = ("١", "1_0", "+1", "1e1", "0x1", " 1", "one", "1.0")
 
-    told = {limit: problem(await rest.get(f"{API}/cafes", params={"limit": limit})) for limit in limits}
+    answers = {limit: problem(await rest.get(f"{API}/cafes", params={"limit": limit})) for limit in limits}
 
-    assert told == dict.fromkeys(limits, (400, "BAD_INPUT", ("limit",)))
+    assert answers == dict.fromkeys(limits, (400, "BAD_INPUT", ("limit",)))
 
 
 async def test_enumerations_are_lower_case(rest: httpx.AsyncClient, pending: LinkRequest) -> None:
-    """REST's values are lower case, in both directions: no other spelling is one."""
+    """REST's values are lower case in both directions; other spellings are refused."""
     statuses = ("PENDING", "Pending", "nonsense", "")
 
-    told = {status: problem(await rest.get(f"{API}/cafe-requests", params={"status": status})) for status in statuses}
+    answers = {
+        status: problem(await rest.get(f"{API}/cafe-requests", params={"status": status})) for status in statuses
+    }
 
-    assert told == dict.fromkeys(statuses, (400, "BAD_INPUT", ("status",)))
+    assert answers == dict.fromkeys(statuses, (400, "BAD_INPUT", ("status",)))
 
 
 async def test_a_list_has_its_shape(rest: httpx.AsyncClient, pending: LinkRequest) -> None:
-    """Every list of REST's has rows, their number, and where the page ends."""
+    """Every list has its rows, their number and the end of the page."""
     body = (await rest.get(f"{API}/cafe-requests")).json()
 
     assert {name: type(value) for name, value in body.items()} == {"items": list, "total": int, "page_info": dict}
     assert set(body["page_info"]) == {"end_cursor", "has_next_page"}
 
 
-async def test_a_request_has_its_shape(rest: httpx.AsyncClient, pending: LinkRequest) -> None:
-    """A link request of REST's names its cafe."""
+async def test_a_link_request_has_its_shape(rest: httpx.AsyncClient, pending: LinkRequest) -> None:
+    """A link request has the name of its cafe."""
     [row] = (await rest.get(f"{API}/cafe-requests")).json()["items"]
 
     assert set(row) == {
@@ -197,16 +196,16 @@ async def test_a_request_has_its_shape(rest: httpx.AsyncClient, pending: LinkReq
 
 
 async def test_an_unknown_path_is_a_problem(rest: httpx.AsyncClient) -> None:
-    """What is not there is told like anything else that is wrong."""
+    """The answer to an unknown path is a problem document."""
     paths = ("/nope", "/cafes/1/2/3", "/cafe-requests/1", "/cafe-requests/1/nope", "/", "")
 
-    told = {path: problem(await rest.get(API + path)) for path in paths}
+    answers = {path: problem(await rest.get(API + path)) for path in paths}
 
-    assert told == dict.fromkeys(paths, (404, "NOT_FOUND", ()))
+    assert answers == dict.fromkeys(paths, (404, "NOT_FOUND", ()))
 
 
-async def test_a_method_that_a_path_has_not_is_a_problem(rest: httpx.AsyncClient) -> None:
-    """405 says which methods there are."""
+async def test_an_unknown_method_is_a_problem(rest: httpx.AsyncClient) -> None:
+    """The 405 answer names the allowed methods."""
     allowed = {
         ("DELETE", "/cafes"): {"GET", "HEAD", "POST"},
         ("POST", "/cafes/1"): {"GET", "HEAD", "PATCH", "DELETE"},
@@ -216,28 +215,28 @@ async def test_a_method_that_a_path_has_not_is_a_problem(rest: httpx.AsyncClient
         ("POST", "/openapi.json"): {"GET", "HEAD"},
     }
 
-    told = {(method, path): await rest.request(method, API + path) for method, path in allowed}
+    answers = {(method, path): await rest.request(method, API + path) for method, path in allowed}
 
-    assert {request: set(response.headers["allow"].split(", ")) for request, response in told.items()} == allowed
-    assert {(response.status_code, response.headers["content-type"]) for response in told.values()} == {
+    assert {request: set(response.headers["allow"].split(", ")) for request, response in answers.items()} == allowed
+    assert {(response.status_code, response.headers["content-type"]) for response in answers.values()} == {
         (405, PROBLEM_JSON)
     }
 
 
-async def test_each_path_says_what_it_allows(rest: httpx.AsyncClient) -> None:
-    """All methods of a path are named, however many operations it has, and HEAD with GET."""
+async def test_each_path_names_all_its_methods(rest: httpx.AsyncClient) -> None:
+    """The 405 answer names all methods of a path, and HEAD beside GET."""
     methods: dict[str, set[str]] = {}
-    for route in ROUTES:
+    for route in (operation.route for operation in STORED.values()):
         methods.setdefault(route.path, set()).update({"GET", "HEAD"} if route.method == "GET" else {route.method})
 
-    told = {path: await rest.request("TRACE", API + re.sub(r"{\w+}", "1", path)) for path in methods}
+    answers = {path: await rest.request("TRACE", API + re.sub(r"{\w+}", "1", path)) for path in methods}
 
-    assert {path: set(response.headers["allow"].split(", ")) for path, response in told.items()} == methods
-    assert {problem(response) for response in told.values()} == {(405, "BAD_INPUT", ("method",))}
+    assert {path: set(response.headers["allow"].split(", ")) for path, response in answers.items()} == methods
+    assert {problem(response) for response in answers.values()} == {(405, "BAD_INPUT", ("method",))}
 
 
-async def test_a_fixed_path_comes_before_one_with_a_parameter(rest: httpx.AsyncClient, lunch: Lunch) -> None:
-    """`me` is no id, and `week` no date; another method of theirs is that of the path with the parameter."""
+async def test_a_literal_path_comes_before_a_parameter(rest: httpx.AsyncClient, lunch: Lunch) -> None:
+    """`me` is not an id and `week` is not a date; another method belongs to the path with the parameter."""
     me, week = await rest.get(f"{API}/users/me"), await rest.get(f"{API}/orders/availability/week?cafe_id=1")
     deleted = await rest.delete(f"{API}/users/me")
 
@@ -245,8 +244,8 @@ async def test_a_fixed_path_comes_before_one_with_a_parameter(rest: httpx.AsyncC
     assert problem(deleted) == (400, "BAD_INPUT", ("tgid",))
 
 
-async def test_asking_may_be_signed(rest: httpx.AsyncClient, cafe: Cafe) -> None:
-    """A request may be made with the token of a person: it is public all the same."""
+async def test_a_link_request_may_have_a_token(rest: httpx.AsyncClient, cafe: Cafe) -> None:
+    """A public operation accepts a token."""
     response = await rest.post(f"{API}/cafes/{cafe.id}/link-request", json={"tg_chat_id": CHAT})
 
     assert (response.status_code, response.json()["tg_chat_id"]) == (201, CHAT)

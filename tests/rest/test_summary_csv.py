@@ -1,4 +1,4 @@
-"""A day's summary for spreadsheets."""
+"""Order summaries as CSV for spreadsheets."""
 
 import codecs
 import csv
@@ -11,8 +11,8 @@ import pytest
 
 from app.rest.problem import PROBLEM_JSON
 from app.rest.summary_csv import summary_csv
+from tests.apis import an_order
 from tests.conftest import USER_TGID, Lunch
-from tests.doors import an_order
 
 CSV = {"Accept": "text/csv"}
 
@@ -81,7 +81,7 @@ NOT_CSV: tuple[str | None, ...] = (
     "*/*," * 2000,
 )
 
-RATHER_CSV = (
+PREFERS_CSV = (
     "text/csv",
     "TEXT/CSV",
     "text/*",
@@ -93,12 +93,12 @@ RATHER_CSV = (
 
 
 def read(body: bytes) -> list[list[str]]:
-    """Read CSV as a program does that knows of the byte order mark."""
+    """Parse CSV as a program that knows the byte order mark."""
     return list(csv.reader(io.StringIO(body.decode("utf-8-sig"), newline="")))
 
 
 def a_summary(name: str = "Borscht", notes: str = "Hot") -> dict[str, Any]:
-    """A summary as REST has it, in which everything has one name."""
+    """Return a summary of REST in which everything has the same name."""
     return {
         "cafe_id": "1",
         "cafe_name": name,
@@ -114,7 +114,7 @@ def a_summary(name: str = "Borscht", notes: str = "Hot") -> dict[str, Any]:
 
 @pytest.fixture
 def rest(called: httpx.AsyncClient, manager_token: str) -> httpx.AsyncClient:
-    """A manager at the REST door, who says nothing of what they accept."""
+    """A REST client with a manager's token and without an Accept header."""
     called.headers["Authorization"] = f"Bearer {manager_token}"
     del called.headers["Accept"]
     return called
@@ -130,8 +130,8 @@ async def order(rest: httpx.AsyncClient, lunch: Lunch, **changes: object) -> Non
     assert response.status_code == 201
 
 
-async def test_who_prefers_csv_gets_it(rest: httpx.AsyncClient, path: str, lunch: Lunch) -> None:
-    """A row for each combo, dish, extra and note, and one for all; with a byte order mark, without which Excel errs."""
+async def test_a_client_that_prefers_csv_gets_csv(rest: httpx.AsyncClient, path: str, lunch: Lunch) -> None:
+    """The table has a row for each combo, dish, extra and note, a total, and a byte order mark, which Excel needs."""
     cola, cake = ({"menu_item_id": item.id, "quantity": 2} for item in (lunch.cola, lunch.cake))
     await order(rest, lunch, extras=[cola, cake], notes="Без лука")
     await order(rest, lunch, tgid=USER_TGID, extras=[cola], dish_ids=[lunch.other_soup.id, lunch.main.id])
@@ -153,15 +153,15 @@ async def test_who_prefers_csv_gets_it(rest: httpx.AsyncClient, path: str, lunch
     ]
 
 
-async def test_a_day_without_orders_is_a_table_too(rest: httpx.AsyncClient, path: str) -> None:
-    """With its header, and nothing in all."""
+async def test_a_day_without_orders_is_a_table(rest: httpx.AsyncClient, path: str) -> None:
+    """The table of a day without orders has the header and a total of zero."""
     response = await rest.get(path, headers=CSV)
 
     assert read(response.content)[1:] == [["total", "", "orders", "0", "0.00", ""]]
 
 
-async def test_who_does_not_prefer_csv_gets_json(rest: httpx.AsyncClient, path: str) -> None:
-    """JSON is what those get who do not say, who like both alike, or whom nobody understands."""
+async def test_a_client_that_does_not_prefer_csv_gets_json(rest: httpx.AsyncClient, path: str) -> None:
+    """JSON is the answer without a preference, with an equal one, and with a malformed header."""
     answers = {accept: await rest.get(path, headers={} if accept is None else {"Accept": accept}) for accept in NOT_CSV}
 
     assert {accept: answer.headers["content-type"] for accept, answer in answers.items()} == dict.fromkeys(
@@ -171,17 +171,17 @@ async def test_who_does_not_prefer_csv_gets_json(rest: httpx.AsyncClient, path: 
 
 
 async def test_how_csv_is_preferred(rest: httpx.AsyncClient, path: str) -> None:
-    """By type, whatever its case, by weight, and by whatever fits (RFC 9110, section 12.5.1)."""
-    answers = {accept: await rest.get(path, headers={"Accept": accept}) for accept in RATHER_CSV}
+    """The preference is by type, in any case, by weight and by wildcard (RFC 9110, section 12.5.1)."""
+    answers = {accept: await rest.get(path, headers={"Accept": accept}) for accept in PREFERS_CSV}
 
     assert {accept: answer.headers["content-type"] for accept, answer in answers.items()} == dict.fromkeys(
-        RATHER_CSV, "text/csv; charset=utf-8"
+        PREFERS_CSV, "text/csv; charset=utf-8"
     )
 
 
 @pytest.mark.parametrize("text", FORMULAS)
 def test_nothing_is_a_formula(text: str) -> None:
-    """What a spreadsheet would take for one has an apostrophe before it, wherever it comes from and is cut."""
+    """A text that a spreadsheet would take for a formula gets an apostrophe, wherever it comes from."""
     rows = read(summary_csv(a_summary(text, text)).content)[1:]
 
     pieces = [piece.strip() for row in rows for cell in row for piece in re.split('[;,"\t\r\n]', cell)]
@@ -189,8 +189,8 @@ def test_nothing_is_a_formula(text: str) -> None:
     assert sum("'" in cell for row in rows for cell in row) == 5
 
 
-async def test_what_people_write_is_no_formula(rest: httpx.AsyncClient, path: str, lunch: Lunch) -> None:
-    """From the order through to the table: names of people, dishes and extras, and notes."""
+async def test_texts_of_users_are_not_formulas(rest: httpx.AsyncClient, path: str, lunch: Lunch) -> None:
+    """Names of users, dishes and extras, and notes go through an order into the table without a formula."""
     rest_of_cafe = f"/api/v1/cafes/{lunch.cafe.id}"
     await rest.patch(f"{rest_of_cafe}/menu/{lunch.soup.id}", json={"name": "=1+1"})
     await rest.patch(f"{rest_of_cafe}/menu/{lunch.cola.id}", json={"name": "@cola"})
@@ -205,15 +205,15 @@ async def test_what_people_write_is_no_formula(rest: httpx.AsyncClient, path: st
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_what_is_no_formula_stays_as_it_is(text: str) -> None:
-    """Commas, quotes, lines and every alphabet come back when the table is read."""
+def test_other_texts_do_not_change(text: str) -> None:
+    """Commas, quotes, lines and every alphabet are unchanged when the table is read."""
     combo, dish, extra, note, _ = read(summary_csv(a_summary(text, text)).content)[1:]
 
     assert (combo[2], dish[2], extra[2], note[2], note[5]) == (text,) * 5
 
 
 def test_numbers_are_numbers() -> None:
-    """What is counted has nothing before it."""
+    """Numbers get no apostrophe."""
     rows = read(summary_csv(a_summary()).content)
 
     assert [row[3] for row in rows] == ["quantity", "1", "1", "2", "", "1"]
@@ -229,8 +229,8 @@ def test_numbers_are_numbers() -> None:
         ("/cafes/1/summary/2026-01-01/x", 404, "NOT_FOUND"),
     ],
 )
-async def test_a_failure_is_a_problem_all_the_same(rest: httpx.AsyncClient, path: str, status: int, code: str) -> None:
-    """Who wants CSV is told in JSON what went wrong."""
+async def test_an_error_is_a_problem_document(rest: httpx.AsyncClient, path: str, status: int, code: str) -> None:
+    """A client that prefers CSV gets errors as JSON."""
     response = await rest.get(f"/api/v1{path}", headers=CSV)
 
     assert (response.status_code, response.headers["content-type"]) == (status, PROBLEM_JSON)
@@ -238,14 +238,14 @@ async def test_a_failure_is_a_problem_all_the_same(rest: httpx.AsyncClient, path
 
 
 async def test_a_table_is_for_managers(rest: httpx.AsyncClient, path: str, user_token: str) -> None:
-    """A user is refused, with a problem."""
+    """A user gets a problem document."""
     response = await rest.get(path, headers=CSV | {"Authorization": f"Bearer {user_token}"})
 
     assert (response.status_code, response.headers["content-type"]) == (403, PROBLEM_JSON)
 
 
 async def test_each_form_has_its_tag(rest: httpx.AsyncClient, path: str) -> None:
-    """CSV and JSON are two answers at one address: what one has is no reason not to send the other."""
+    """CSV and JSON have different tags, because they are two answers at one URL."""
     as_json, as_csv = await rest.get(path), await rest.get(path, headers=CSV)
     tags = [response.headers["etag"] for response in (as_json, as_csv)]
 
@@ -258,8 +258,8 @@ async def test_each_form_has_its_tag(rest: httpx.AsyncClient, path: str) -> None
     assert again == [304, 200, 200, 304]
 
 
-async def test_what_varies_is_said(rest: httpx.AsyncClient, path: str) -> None:
-    """A cache must look at who asks, and for what form (RFC 9110, section 12.5.5), in a 304 as well."""
+async def test_the_vary_header_names_what_the_answer_depends_on(rest: httpx.AsyncClient, path: str) -> None:
+    """The Vary header has Authorization and Accept (RFC 9110, section 12.5.5), also in a 304."""
     as_json, as_csv = await rest.get(path), await rest.get(path, headers=CSV)
     known = await rest.get(path, headers=CSV | {"If-None-Match": as_csv.headers["etag"]})
 
@@ -267,8 +267,8 @@ async def test_what_varies_is_said(rest: httpx.AsyncClient, path: str) -> None:
         assert {"Authorization", "Accept"} <= {name.strip() for name in answer.headers["vary"].split(",")}
 
 
-async def test_the_head_of_a_table(rest: httpx.AsyncClient, path: str) -> None:
-    """HEAD is GET without the body (RFC 9110, section 9.3.2)."""
+async def test_head_is_get_without_a_body(rest: httpx.AsyncClient, path: str) -> None:
+    """HEAD has the headers of GET and no body (RFC 9110, section 9.3.2)."""
     got, head = await rest.get(path, headers=CSV), await rest.head(path, headers=CSV)
 
     assert (head.status_code, head.headers["content-type"], head.headers["etag"]) == (

@@ -1,4 +1,4 @@
-"""Wrong calls, and how each is to be refused at both doors."""
+"""Wrong calls, and how both APIs refuse them."""
 
 import base64
 from collections.abc import Iterable, Sequence
@@ -8,14 +8,14 @@ from typing import Any
 import orjson
 
 from app.resolvers.links import NEWEST_FIRST
-from tests.doors import CHAT, Door
+from tests.apis import CHAT, ApiClient
 
 ANOTHER_ID = 999
 
 
 @dataclass(frozen=True)
 class Refused:
-    """A call and how it is refused."""
+    """A call and its expected refusal."""
 
     operation: str
     arguments: dict[str, Any]
@@ -29,7 +29,7 @@ class Refused:
 
 
 def cursor(*place: object, of: str = NEWEST_FIRST.name) -> str:
-    """Make up a cursor as our lists make them."""
+    """Make a cursor as our lists make them."""
     return base64.urlsafe_b64encode(orjson.dumps([of, *place])).decode().rstrip("=")
 
 
@@ -53,23 +53,23 @@ type Outcome = tuple[str | None, tuple[str, ...], dict[str, Any]]
 
 
 def expected(refusals: Sequence[Refused]) -> dict[str, Outcome]:
-    """Say how each is to be refused: its code, what it names, its details."""
+    """Return the expected outcome of each call: the code, the wrong fields, the details."""
     return {
         f"{number} {refused}": (refused.code, refused.fields, refused.details)
         for number, refused in enumerate(refusals)
     }
 
 
-async def outcomes(door: Door, refusals: Sequence[Refused]) -> dict[str, Outcome]:
-    """Say how each is refused."""
+async def outcomes(api_client: ApiClient, refusals: Sequence[Refused]) -> dict[str, Outcome]:
+    """Make the calls, and return the outcome of each."""
     answers = {
-        f"{number} {refused}": await door(refused.operation, **refused.arguments)
+        f"{number} {refused}": await api_client(refused.operation, **refused.arguments)
         for number, refused in enumerate(refusals)
     }
     return {name: (answer.code, answer.fields, dict(answer.details)) for name, answer in answers.items()}
 
 
-NO_CHAT_IDS: tuple[object, ...] = (
+BAD_CHAT_IDS: tuple[object, ...] = (
     2**52,
     -(2**52),
     2**63,
@@ -84,8 +84,8 @@ NO_CHAT_IDS: tuple[object, ...] = (
     [CHAT],
     {"id": CHAT},
 )
-NO_SWITCHES: tuple[object, ...] = (None, "true", 1, {})
-NO_PAGE_SIZES: tuple[object, ...] = (0, -1, 101, 2**31, "x", "", 1.5, "9" * 5000)
-NO_SKIPS: tuple[object, ...] = (-1, 2**31, "x")
-NO_IDS = ("x", "0", "-1", "1.0", "1e3", " 1", "１", str(2**63), "9" * 5000, "\0", "1;")
-NO_DATES: tuple[object, ...] = ("x", "", "2026-13-01", "2026-02-29", "1999-12-31", "2100-01-01", "1.1.2026", 5, "٢")
+BAD_BOOLEANS: tuple[object, ...] = (None, "true", 1, {})
+BAD_PAGE_SIZES: tuple[object, ...] = (0, -1, 101, 2**31, "x", "", 1.5, "9" * 5000)
+BAD_SKIPS: tuple[object, ...] = (-1, 2**31, "x")
+BAD_IDS = ("x", "0", "-1", "1.0", "1e3", " 1", "１", str(2**63), "9" * 5000, "\0", "1;")
+BAD_DATES: tuple[object, ...] = ("x", "", "2026-13-01", "2026-02-29", "1999-12-31", "2100-01-01", "1.1.2026", 5, "٢")

@@ -1,24 +1,23 @@
-"""What is wrong is refused at both doors, with the code of the contract and the name of the field, and changes nothing."""
+"""Both APIs refuse wrong links and lists: with the code of the contract and the wrong field, and without a change."""
 
 import base64
 
 import pytest
 
+from app.auth.context import Context
 from app.clients import Clients
-from app.context import Context
 from app.models import Cafe, LinkRequest
 from app.resolvers import links
 from app.resolvers.cafes import BY_NAME
-from app.resolvers.links import REASON_MAX_CHARACTERS
+from tests.apis import CHAT, OTHER_CHAT, ApiClient, rows
 from tests.conftest import add_cafe
-from tests.doors import CHAT, OTHER_CHAT, Door, rows
 from tests.schema.refusals import (
     ANOTHER_ID,
-    NO_CHAT_IDS,
-    NO_IDS,
-    NO_PAGE_SIZES,
-    NO_SKIPS,
-    NO_SWITCHES,
+    BAD_BOOLEANS,
+    BAD_CHAT_IDS,
+    BAD_IDS,
+    BAD_PAGE_SIZES,
+    BAD_SKIPS,
     Refused,
     bad,
     conflict,
@@ -29,8 +28,8 @@ from tests.schema.refusals import (
     outcomes,
 )
 
-NO_USER_NAMES: tuple[object, ...] = ("x" * 256, "a\0b", 5, ["x"])
-NO_CURSORS = (
+BAD_USER_NAMES: tuple[object, ...] = ("x" * 256, "a\0b", 5, ["x"])
+BAD_CURSORS = (
     "",
     "x",
     "not base64!",
@@ -51,24 +50,24 @@ NO_CURSORS = (
 )
 
 REFUSALS = (
-    *(bad("link_request", "tg_chat_id", value, cafe_id=3) for value in NO_CHAT_IDS),
-    *(bad("link_request", "tg_username", value, cafe_id=3, tg_chat_id=CHAT) for value in NO_USER_NAMES),
-    *(bad("approve", "request_id", value) for value in NO_IDS),
-    *(bad("cafe", "id", value) for value in NO_IDS),
+    *(bad("link_request", "tg_chat_id", value, cafe_id=3) for value in BAD_CHAT_IDS),
+    *(bad("link_request", "tg_username", value, cafe_id=3, tg_chat_id=CHAT) for value in BAD_USER_NAMES),
+    *(bad("approve", "request_id", value) for value in BAD_IDS),
+    *(bad("cafe", "id", value) for value in BAD_IDS),
     bad("reject", "request_id", "x"),
-    bad("reject", "reason", "x" * (REASON_MAX_CHARACTERS + 1), request_id=2),
+    bad("reject", "reason", "x" * 1001, request_id=2),
     bad("reject", "reason", "\0", request_id=2),
     bad("reject", "reason", 5, request_id=2),
     bad("link_request", "cafe_id", "x", tg_chat_id=CHAT),
     bad("unlink", "cafe_id", "x"),
     bad("set_notifications", "cafe_id", "x", enabled=True),
-    *(bad("set_notifications", "enabled", value, cafe_id=1) for value in NO_SWITCHES),
+    *(bad("set_notifications", "enabled", value, cafe_id=1) for value in BAD_BOOLEANS),
     *(bad("link_requests", "status", value) for value in ("nonsense", "", "pending ", "pending,approved")),
     *(bad("link_requests", "cafe_id", value) for value in ("x", "0", "9" * 5000)),
-    *(bad("link_requests", "first", value) for value in NO_PAGE_SIZES),
+    *(bad("link_requests", "first", value) for value in BAD_PAGE_SIZES),
     *(bad("cafes", "first", value) for value in (0, 101)),
-    *(bad("link_requests", "skip", value) for value in NO_SKIPS),
-    *(bad("link_requests", "after", value) for value in NO_CURSORS),
+    *(bad("link_requests", "skip", value) for value in BAD_SKIPS),
+    *(bad("link_requests", "after", value) for value in BAD_CURSORS),
     *(
         bad("cafes", "after", value)
         for value in ("x", cursor("2026-01-01T00:00:00Z", 1), cursor("a\0b", 1, of=BY_NAME.name))
@@ -99,51 +98,51 @@ async def world(clients: Clients, anybody: Context, linked: LinkRequest) -> None
 
 
 @pytest.mark.parametrize("operation", operations(REFUSALS))
-async def test_what_is_wrong_is_refused_and_changes_nothing(
-    manager_door: Door, clients: Clients, world: None, operation: str
+async def test_wrong_calls_are_refused(
+    manager_client: ApiClient, clients: Clients, world: None, operation: str
 ) -> None:
-    """Each wrong call has its code, names what is wrong, and leaves the database as it was."""
+    """Each wrong call gets its code and its wrong fields, and changes nothing."""
     wrong = [refused for refused in REFUSALS if refused.operation == operation]
     before = await rows(clients)
 
-    assert await outcomes(manager_door, wrong) == expected(wrong)
+    assert await outcomes(manager_client, wrong) == expected(wrong)
     assert await rows(clients) == before
 
 
-async def test_approving_for_a_linked_cafe_is_refused(
-    manager_door: Door, anybody: Context, manager: Context, clients: Clients, cafe: Cafe, pending: LinkRequest
+async def test_an_approval_for_a_linked_cafe_is_refused(
+    manager_client: ApiClient, anybody: Context, manager: Context, clients: Clients, cafe: Cafe, pending: LinkRequest
 ) -> None:
-    """A request whose cafe got a chat meanwhile cannot be approved, and stays as it is."""
+    """A request for a cafe that is linked since then cannot be approved, and does not change."""
     other = await links.link_request(anybody, cafe.id, OTHER_CHAT)
     await links.approve(manager, pending.id)
     before = await rows(clients)
 
-    answer = await manager_door("approve", request_id=other.id)
+    answer = await manager_client("approve", request_id=other.id)
 
     assert answer.code == "CAFE_ALREADY_LINKED"
     assert await rows(clients) == before
 
 
-async def test_approving_for_a_linked_chat_is_refused(
-    manager_door: Door, anybody: Context, manager: Context, clients: Clients, pending: LinkRequest
+async def test_an_approval_for_a_linked_chat_is_refused(
+    manager_client: ApiClient, anybody: Context, manager: Context, clients: Clients, pending: LinkRequest
 ) -> None:
-    """A request whose chat got a cafe meanwhile cannot be approved, and stays as it is."""
+    """A request of a chat that is linked since then cannot be approved, and does not change."""
     other = await links.link_request(anybody, (await add_cafe(clients, "Green Fork")).id, CHAT)
     await links.approve(manager, pending.id)
     before = await rows(clients)
 
-    answer = await manager_door("approve", request_id=other.id)
+    answer = await manager_client("approve", request_id=other.id)
 
     assert answer.code == "CHAT_ALREADY_LINKED"
     assert await rows(clients) == before
 
 
-async def test_half_a_character_is_refused(door: Door, clients: Clients, cafe: Cafe) -> None:
-    """Half of a surrogate pair is no text: the body that has it is no JSON (RFC 8259, section 8.2)."""
+async def test_half_of_a_surrogate_pair_is_refused(api_client: ApiClient, clients: Clients, cafe: Cafe) -> None:
+    """Half of a surrogate pair is not a text, so the body is not JSON (RFC 8259, section 8.2)."""
     before = await rows(clients)
 
     answers = [
-        await door("link_request", cafe_id=cafe.id, tg_chat_id=CHAT, tg_username=name)
+        await api_client("link_request", cafe_id=cafe.id, tg_chat_id=CHAT, tg_username=name)
         for name in ("\ud800", "a\udfffb")
     ]
 
@@ -151,27 +150,28 @@ async def test_half_a_character_is_refused(door: Door, clients: Clients, cafe: C
     assert await rows(clients) == before
 
 
-async def test_a_user_name_is_up_to_255_characters_of_any_alphabet(door: Door, cafe: Cafe) -> None:
-    """Characters count, not bytes."""
+async def test_a_user_name_is_up_to_255_characters_of_any_alphabet(api_client: ApiClient, cafe: Cafe) -> None:
+    """The limit counts characters, not bytes."""
     names = {-number: name for number, name in enumerate(["x" * 255, "🍲" * 255, "имя", "", "a b"], start=1)}
 
     answers = [
-        await door("link_request", cafe_id=cafe.id, tg_chat_id=chat, tg_username=name) for chat, name in names.items()
+        await api_client("link_request", cafe_id=cafe.id, tg_chat_id=chat, tg_username=name)
+        for chat, name in names.items()
     ]
 
     assert [answer.data["tg_username"] for answer in answers] == list(names.values())
 
 
 @pytest.mark.parametrize("name", ["cafes", "link_requests"])
-async def test_the_largest_page_has_100_rows(manager_door: Door, name: str) -> None:
-    """100 is not too many."""
-    assert (await manager_door(name, first=100)).code is None
+async def test_the_largest_page_has_100_rows(manager_client: ApiClient, name: str) -> None:
+    """A page size of 100 is accepted."""
+    assert (await manager_client(name, first=100)).code is None
 
 
-async def test_a_cursor_is_of_one_list(manager_door: Door, linked: LinkRequest) -> None:
-    """Where one list was left is no place in another."""
-    place = (await manager_door("link_requests")).data["page_info"]["end_cursor"]
+async def test_a_cursor_belongs_to_one_list(manager_client: ApiClient, linked: LinkRequest) -> None:
+    """A cursor of one list is refused by another list."""
+    place = (await manager_client("link_requests")).data["page_info"]["end_cursor"]
 
-    answer = await manager_door("cafes", after=place)
+    answer = await manager_client("cafes", after=place)
 
     assert (answer.code, answer.fields) == ("BAD_INPUT", ("after",))

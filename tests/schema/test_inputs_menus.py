@@ -1,20 +1,20 @@
-"""What is wrong with people, cafes, menus and deadlines is refused at both doors, and changes nothing."""
+"""Both APIs refuse wrong users, cafes, menus and deadlines, without a change."""
 
 from typing import Any
 
 import pytest
 
 from app.clients import Clients
-from app.resolvers.inputs import DESCRIPTION_MAX_CHARACTERS
+from app.validation import DESCRIPTION_MAX_CHARACTERS
+from tests.apis import ApiClient, rows
 from tests.conftest import MANAGER_TGID, USER_TGID, Lunch, add_lunch
-from tests.doors import Door, rows
 from tests.schema.refusals import (
     ANOTHER_ID,
-    NO_CHAT_IDS,
-    NO_IDS,
-    NO_PAGE_SIZES,
-    NO_SKIPS,
-    NO_SWITCHES,
+    BAD_BOOLEANS,
+    BAD_CHAT_IDS,
+    BAD_IDS,
+    BAD_PAGE_SIZES,
+    BAD_SKIPS,
     Refused,
     bad,
     conflict,
@@ -25,14 +25,24 @@ from tests.schema.refusals import (
     outcomes,
 )
 
-NO_NAMES: tuple[object, ...] = ("", " \t ", "x" * 256, "a\0b", "a\nb", "a\tb", "a\u2028b", 5, True, None, ["x"], {})
-NO_DESCRIPTIONS: tuple[object, ...] = ("x" * (DESCRIPTION_MAX_CHARACTERS + 1), "\0", 5, None, ["x"])
-NO_ROLES: tuple[object, ...] = ("admin", "", 5)
-NO_TIMEZONES: tuple[object, ...] = ("", "Berlin", "UTC+3", "europe/berlin", "../etc/passwd", "localtime", "\0", 5, None)
-NO_LANGUAGES: tuple[object, ...] = ("de", "", 5, None, ["en"])
-NO_SEARCHES: tuple[object, ...] = ("x" * 256, "\0")
-NO_CATEGORIES: tuple[object, ...] = ("dessert", "", 5, ["soup"])
-NO_CATEGORY_LISTS: tuple[object, ...] = (
+BAD_NAMES: tuple[object, ...] = ("", " \t ", "x" * 256, "a\0b", "a\nb", "a\tb", "a\u2028b", 5, True, None, ["x"], {})
+BAD_DESCRIPTIONS: tuple[object, ...] = ("x" * (DESCRIPTION_MAX_CHARACTERS + 1), "\0", 5, None, ["x"])
+BAD_ROLES: tuple[object, ...] = ("admin", "", 5)
+BAD_TIMEZONES: tuple[object, ...] = (
+    "",
+    "Berlin",
+    "UTC+3",
+    "europe/berlin",
+    "../etc/passwd",
+    "localtime",
+    "\0",
+    5,
+    None,
+)
+BAD_LANGUAGES: tuple[object, ...] = ("de", "", 5, None, ["en"])
+BAD_SEARCHES: tuple[object, ...] = ("x" * 256, "\0")
+BAD_CATEGORIES: tuple[object, ...] = ("dessert", "", 5, ["soup"])
+BAD_CATEGORY_LISTS: tuple[object, ...] = (
     [],
     None,
     [None],
@@ -44,7 +54,7 @@ NO_CATEGORY_LISTS: tuple[object, ...] = (
     5,
     {},
 )
-NO_PRICES: tuple[object, ...] = (
+BAD_PRICES: tuple[object, ...] = (
     "abc",
     "",
     "1.234",
@@ -75,12 +85,12 @@ NO_PRICES: tuple[object, ...] = (
 
 
 def deadline(**changes: Any) -> list[dict[str, Any]]:
-    """A week of one deadline that is good, but for `changes`; None stays, ... leaves the field out."""
+    """Return a valid list of one deadline with `changes`; None stays, ... leaves the field out."""
     fields = {"weekday": 0, "deadline_time": "10:30", "is_enabled": True, "advance_days": 1} | changes
     return [{name: value for name, value in fields.items() if value is not ...}]
 
 
-NO_WEEKS: tuple[object, ...] = (
+BAD_DEADLINES: tuple[object, ...] = (
     None,
     "x",
     5,
@@ -103,19 +113,19 @@ EXTRA = {"cafe_id": 1, "name": "Tea", "category": "extra", "price": "1.00"}
 COMBO = {"cafe_id": 1, "name": "Soup", "categories": ["soup"], "price": "1.00"}
 
 USERS = (
-    *(bad("create_user", "tgid", value, name="Olga") for value in (*NO_CHAT_IDS, -5)),
-    *(bad("create_user", "name", value, tgid=5) for value in NO_NAMES),
+    *(bad("create_user", "tgid", value, name="Olga") for value in (*BAD_CHAT_IDS, -5)),
+    *(bad("create_user", "name", value, tgid=5) for value in BAD_NAMES),
     bad("create_manager", "tgid", -5, name="Olga"),
     bad("create_manager", "name", "", tgid=5),
     Refused("create_user", {"tgid": 5}, fields=("name",)),
     conflict("ALREADY_EXISTS", "create_user", tgid=USER_TGID, name="Olga"),
     conflict("ALREADY_EXISTS", "create_manager", tgid=MANAGER_TGID, name="Olga"),
     *(bad("user", "tgid", value) for value in ("x", "0", 2**52, "1.5", "1e3", "9" * 5000)),
-    *(bad("users", "search", value) for value in NO_SEARCHES),
-    *(bad("users", "role", value) for value in NO_ROLES),
+    *(bad("users", "search", value) for value in BAD_SEARCHES),
+    *(bad("users", "role", value) for value in BAD_ROLES),
     *(bad("users", "is_active", value) for value in ("yes", 1, "")),
-    *(bad("users", "first", value) for value in NO_PAGE_SIZES),
-    *(bad("users", "skip", value) for value in NO_SKIPS),
+    *(bad("users", "first", value) for value in BAD_PAGE_SIZES),
+    *(bad("users", "skip", value) for value in BAD_SKIPS),
     *(
         bad("users", "after", value)
         for value in (
@@ -125,8 +135,8 @@ USERS = (
             cursor(1, 1, of="users"),
         )
     ),
-    *(bad("set_user_access", "role", value, tgid=USER_TGID) for value in NO_ROLES),
-    *(bad("set_user_access", "is_active", value, tgid=USER_TGID) for value in NO_SWITCHES if value is not None),
+    *(bad("set_user_access", "role", value, tgid=USER_TGID) for value in BAD_ROLES),
+    *(bad("set_user_access", "is_active", value, tgid=USER_TGID) for value in BAD_BOOLEANS if value is not None),
     *(bad(operation, "tgid", value) for operation in ("set_user_access", "delete_user") for value in ("x", 0, 2**52)),
     *(bad(operation, "tgid", MANAGER_TGID) for operation in ("set_user_access", "delete_user")),
     *(
@@ -137,19 +147,19 @@ USERS = (
 )
 
 CAFES = (
-    *(bad("create_cafe", "name", value) for value in NO_NAMES),
-    *(bad("create_cafe", "description", value, name="New") for value in NO_DESCRIPTIONS),
-    *(bad("create_cafe", "timezone", value, name="New") for value in NO_TIMEZONES),
-    *(bad("create_cafe", "language", value, name="New") for value in NO_LANGUAGES),
+    *(bad("create_cafe", "name", value) for value in BAD_NAMES),
+    *(bad("create_cafe", "description", value, name="New") for value in BAD_DESCRIPTIONS),
+    *(bad("create_cafe", "timezone", value, name="New") for value in BAD_TIMEZONES),
+    *(bad("create_cafe", "language", value, name="New") for value in BAD_LANGUAGES),
     Refused("create_cafe", {}, fields=("name",)),
-    *(bad("update_cafe", "id", value, name="New") for value in NO_IDS),
-    *(bad("update_cafe", "name", value, id=1) for value in NO_NAMES),
-    *(bad("update_cafe", "description", value, id=1) for value in NO_DESCRIPTIONS),
-    *(bad("update_cafe", "timezone", value, id=1) for value in NO_TIMEZONES),
-    *(bad("update_cafe", "language", value, id=1) for value in NO_LANGUAGES),
-    *(bad("set_cafe_status", "is_active", value, id=1) for value in NO_SWITCHES),
+    *(bad("update_cafe", "id", value, name="New") for value in BAD_IDS),
+    *(bad("update_cafe", "name", value, id=1) for value in BAD_NAMES),
+    *(bad("update_cafe", "description", value, id=1) for value in BAD_DESCRIPTIONS),
+    *(bad("update_cafe", "timezone", value, id=1) for value in BAD_TIMEZONES),
+    *(bad("update_cafe", "language", value, id=1) for value in BAD_LANGUAGES),
+    *(bad("set_cafe_status", "is_active", value, id=1) for value in BAD_BOOLEANS),
     Refused("set_cafe_status", {"id": 1}, fields=("is_active",)),
-    *(bad("cafes", "search", value) for value in NO_SEARCHES),
+    *(bad("cafes", "search", value) for value in BAD_SEARCHES),
     *(bad("cafes", "is_active", value) for value in ("yes", 1)),
     *(bad("delete_cafe", "id", value) for value in ("x", "0")),
     not_found("update_cafe", "cafe", id=ANOTHER_ID, name="New"),
@@ -159,21 +169,21 @@ CAFES = (
 
 MENUS = (
     *(bad("create_menu_item", "cafe_id", value, **EXTRA) for value in ("x", "0")),
-    *(bad("create_menu_item", "name", value, **EXTRA) for value in NO_NAMES),
-    *(bad("create_menu_item", "category", value, **EXTRA) for value in (*NO_CATEGORIES, None)),
-    *(bad("create_menu_item", "price", value, **EXTRA) for value in (*NO_PRICES, None)),
-    *(bad("create_menu_item", "description", value, **EXTRA) for value in NO_DESCRIPTIONS),
-    *(bad("create_menu_item", "is_available", value, **EXTRA) for value in NO_SWITCHES),
+    *(bad("create_menu_item", "name", value, **EXTRA) for value in BAD_NAMES),
+    *(bad("create_menu_item", "category", value, **EXTRA) for value in (*BAD_CATEGORIES, None)),
+    *(bad("create_menu_item", "price", value, **EXTRA) for value in (*BAD_PRICES, None)),
+    *(bad("create_menu_item", "description", value, **EXTRA) for value in BAD_DESCRIPTIONS),
+    *(bad("create_menu_item", "is_available", value, **EXTRA) for value in BAD_BOOLEANS),
     bad("create_menu_item", "price", "1.00", cafe_id=1, name="Borscht", category="soup"),
     Refused("create_menu_item", {"cafe_id": 1, "name": "Tea", "category": "extra"}, fields=("price",)),
     Refused("create_menu_item", {"cafe_id": 1, "name": "Tea"}, fields=("category",)),
-    *(bad("update_menu_item", "id", value, cafe_id=1) for value in NO_IDS),
+    *(bad("update_menu_item", "id", value, cafe_id=1) for value in BAD_IDS),
     *(bad("update_menu_item", "cafe_id", value, id=5) for value in ("x", "0")),
-    *(bad("update_menu_item", "name", value, cafe_id=1, id=5) for value in NO_NAMES),
-    *(bad("update_menu_item", "category", value, cafe_id=1, id=5) for value in (*NO_CATEGORIES, None)),
-    *(bad("update_menu_item", "price", value, cafe_id=1, id=5) for value in (*NO_PRICES, None)),
-    *(bad("update_menu_item", "description", value, cafe_id=1, id=5) for value in NO_DESCRIPTIONS),
-    *(bad("update_menu_item", "is_available", value, cafe_id=1, id=5) for value in NO_SWITCHES),
+    *(bad("update_menu_item", "name", value, cafe_id=1, id=5) for value in BAD_NAMES),
+    *(bad("update_menu_item", "category", value, cafe_id=1, id=5) for value in (*BAD_CATEGORIES, None)),
+    *(bad("update_menu_item", "price", value, cafe_id=1, id=5) for value in (*BAD_PRICES, None)),
+    *(bad("update_menu_item", "description", value, cafe_id=1, id=5) for value in BAD_DESCRIPTIONS),
+    *(bad("update_menu_item", "is_available", value, cafe_id=1, id=5) for value in BAD_BOOLEANS),
     bad("update_menu_item", "price", "1.00", cafe_id=1, id=1),
     Refused("update_menu_item", {"cafe_id": 1, "id": 5, "category": "soup"}, fields=("price",)),
     Refused("update_menu_item", {"cafe_id": 1, "id": 1, "category": "extra"}, fields=("price",)),
@@ -181,8 +191,8 @@ MENUS = (
     *(bad("cafe.menu_items", "id", value) for value in ("x", "0")),
     *(bad("cafe.menu_items", "category", value, id=1) for value in ("dessert", "", 5)),
     *(bad("cafe.menu_items", "is_available", value, id=1) for value in ("yes", 1)),
-    *(bad("cafe.menu_items", "first", value, id=1) for value in NO_PAGE_SIZES),
-    *(bad("cafe.menu_items", "skip", value, id=1) for value in NO_SKIPS),
+    *(bad("cafe.menu_items", "first", value, id=1) for value in BAD_PAGE_SIZES),
+    *(bad("cafe.menu_items", "skip", value, id=1) for value in BAD_SKIPS),
     *(
         bad("cafe.menu_items", "after", value, id=1)
         for value in ("x", cursor(1, of="combos"), cursor("1", of="menu_items"), cursor(2**63, of="menu_items"))
@@ -198,21 +208,21 @@ MENUS = (
 
 COMBOS = (
     *(bad("create_combo", "cafe_id", value, **COMBO) for value in ("x", "0")),
-    *(bad("create_combo", "name", value, **COMBO) for value in NO_NAMES),
-    *(bad("create_combo", "categories", value, **COMBO) for value in NO_CATEGORY_LISTS),
-    *(bad("create_combo", "price", value, **COMBO) for value in (*NO_PRICES, None)),
-    *(bad("create_combo", "description", value, **COMBO) for value in NO_DESCRIPTIONS),
-    *(bad("create_combo", "is_available", value, **COMBO) for value in NO_SWITCHES),
+    *(bad("create_combo", "name", value, **COMBO) for value in BAD_NAMES),
+    *(bad("create_combo", "categories", value, **COMBO) for value in BAD_CATEGORY_LISTS),
+    *(bad("create_combo", "price", value, **COMBO) for value in (*BAD_PRICES, None)),
+    *(bad("create_combo", "description", value, **COMBO) for value in BAD_DESCRIPTIONS),
+    *(bad("create_combo", "is_available", value, **COMBO) for value in BAD_BOOLEANS),
     Refused("create_combo", {"cafe_id": 1, "name": "Soup", "price": 1}, fields=("categories",)),
-    *(bad("update_combo", "id", value, cafe_id=1) for value in NO_IDS),
-    *(bad("update_combo", "name", value, cafe_id=1, id=1) for value in NO_NAMES),
-    *(bad("update_combo", "categories", value, cafe_id=1, id=1) for value in NO_CATEGORY_LISTS),
-    *(bad("update_combo", "price", value, cafe_id=1, id=1) for value in (*NO_PRICES, None)),
-    *(bad("update_combo", "description", value, cafe_id=1, id=1) for value in NO_DESCRIPTIONS),
-    *(bad("update_combo", "is_available", value, cafe_id=1, id=1) for value in NO_SWITCHES),
+    *(bad("update_combo", "id", value, cafe_id=1) for value in BAD_IDS),
+    *(bad("update_combo", "name", value, cafe_id=1, id=1) for value in BAD_NAMES),
+    *(bad("update_combo", "categories", value, cafe_id=1, id=1) for value in BAD_CATEGORY_LISTS),
+    *(bad("update_combo", "price", value, cafe_id=1, id=1) for value in (*BAD_PRICES, None)),
+    *(bad("update_combo", "description", value, cafe_id=1, id=1) for value in BAD_DESCRIPTIONS),
+    *(bad("update_combo", "is_available", value, cafe_id=1, id=1) for value in BAD_BOOLEANS),
     *(bad("delete_combo", "id", value, cafe_id=1) for value in ("x", "0")),
-    *(bad("cafe.combos", "first", value, id=1) for value in NO_PAGE_SIZES),
-    *(bad("cafe.combos", "skip", value, id=1) for value in NO_SKIPS),
+    *(bad("cafe.combos", "first", value, id=1) for value in BAD_PAGE_SIZES),
+    *(bad("cafe.combos", "skip", value, id=1) for value in BAD_SKIPS),
     *(bad("cafe.combos", "after", value, id=1) for value in ("x", cursor(1, of="menu_items"))),
     not_found("create_combo", "cafe", **COMBO | {"cafe_id": ANOTHER_ID}),
     not_found("cafe.combos", "cafe", id=ANOTHER_ID),
@@ -224,8 +234,8 @@ COMBOS = (
 )
 
 DEADLINES = (
-    *(bad("set_deadlines.deadlines", "cafe_id", value, deadlines=[]) for value in NO_IDS),
-    *(bad("set_deadlines.deadlines", "deadlines", value, cafe_id=1) for value in NO_WEEKS),
+    *(bad("set_deadlines.deadlines", "cafe_id", value, deadlines=[]) for value in BAD_IDS),
+    *(bad("set_deadlines.deadlines", "deadlines", value, cafe_id=1) for value in BAD_DEADLINES),
     Refused("set_deadlines.deadlines", {"cafe_id": 1}, fields=("deadlines",)),
     Refused("set_deadlines.deadlines", {"cafe_id": 1, "deadlines": [{}]}, fields=("deadlines",) * 2),
     not_found("set_deadlines.deadlines", "cafe", cafe_id=ANOTHER_ID, deadlines=deadline()),
@@ -243,30 +253,30 @@ async def world(clients: Clients, lunch: Lunch) -> None:
 
 
 @pytest.mark.parametrize("operation", operations(REFUSALS))
-async def test_what_is_wrong_is_refused_and_changes_nothing(
-    manager_door: Door, clients: Clients, world: None, operation: str
+async def test_wrong_calls_are_refused(
+    manager_client: ApiClient, clients: Clients, world: None, operation: str
 ) -> None:
-    """Each wrong call has its code, names what is wrong, and leaves the database as it was."""
+    """Each wrong call gets its code and its wrong fields, and changes nothing."""
     wrong = [refused for refused in REFUSALS if refused.operation == operation]
     before = await rows(clients)
 
-    assert await outcomes(manager_door, wrong) == expected(wrong)
+    assert await outcomes(manager_client, wrong) == expected(wrong)
     assert await rows(clients) == before
 
 
-async def test_what_is_not_a_number_is_refused(manager_door: Door, clients: Clients, world: None) -> None:
-    """JSON has neither NaN nor infinity (RFC 8259, section 6): the body that has them is none."""
+async def test_nan_and_infinity_are_refused(manager_client: ApiClient, clients: Clients, world: None) -> None:
+    """JSON has neither NaN nor infinity (RFC 8259, section 6), so the body is not JSON."""
     for value in (float("nan"), float("inf"), float("-inf")):
-        answer = await manager_door("create_menu_item", **EXTRA | {"price": value})
+        answer = await manager_client("create_menu_item", **EXTRA | {"price": value})
 
         assert (answer.code, answer.response.status_code) == ("BAD_INPUT", 400)
 
 
-async def test_one_thing_is_a_list_of_one(manager_door: Door, world: None) -> None:
-    """As GraphQL has it (section 3.11), at both doors."""
+async def test_a_single_value_is_a_list_of_one(manager_client: ApiClient, world: None) -> None:
+    """Both APIs accept a single value for a list (GraphQL, section 3.11)."""
     [one] = deadline()
-    week = await manager_door("set_deadlines.deadlines", cafe_id=1, deadlines=one)
-    combo = await manager_door("update_combo", cafe_id=1, id=1, categories="salad")
+    week = await manager_client("set_deadlines.deadlines", cafe_id=1, deadlines=one)
+    combo = await manager_client("update_combo", cafe_id=1, id=1, categories="salad")
 
     assert [day["weekday"] for day in week.data["items"]] == [0]
     assert combo.data["categories"] == ["salad"]

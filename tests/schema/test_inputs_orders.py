@@ -1,4 +1,4 @@
-"""What is wrong with orders is refused at both doors, and changes nothing."""
+"""Both APIs refuse wrong orders, without a change."""
 
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -6,21 +6,21 @@ from typing import Any
 
 import pytest
 
+from app.auth.context import Context
 from app.clients import Clients
-from app.context import Context
-from app.models import Cafe, Combo, Deadline, MenuCategory, MenuItem, User
-from app.resolvers import order_lines, orders
-from app.resolvers.deadlines import DAYS_AHEAD_MAX
-from app.resolvers.order_lines import EXTRAS_MAX, NOTES_MAX_CHARACTERS
+from app.models import Cafe, Combo, Deadline, MenuCategory, MenuItem, User, orders
+from app.models.orders import EXTRAS_MAX, NOTES_MAX_CHARACTERS
+from app.resolvers import orders as orders_resolver
+from app.services.deadlines import DAYS_AHEAD_MAX
+from tests.apis import ApiClient, an_order, rows
 from tests.conftest import USER_TGID, Lunch, add_lunch
-from tests.doors import Door, an_order, rows
 from tests.schema.refusals import (
     ANOTHER_ID,
-    NO_CHAT_IDS,
-    NO_DATES,
-    NO_IDS,
-    NO_PAGE_SIZES,
-    NO_SKIPS,
+    BAD_CHAT_IDS,
+    BAD_DATES,
+    BAD_IDS,
+    BAD_PAGE_SIZES,
+    BAD_SKIPS,
     Refused,
     bad,
     cursor,
@@ -36,10 +36,10 @@ OFF_TGID = 4004
 
 ORDER: dict[str, Any] = {"cafe_id": 1, "date": OPEN, "combo_id": 1, "dish_ids": [1, 4]}
 
-NO_COMBOS: tuple[object, ...] = ("x", 0, -1, 1.5, 2**63, True, None, [1], ANOTHER_ID, 3, 5)
-"""Among them another cafe's, and one that is not available."""
+BAD_COMBOS: tuple[object, ...] = ("x", 0, -1, 1.5, 2**63, True, None, [1], ANOTHER_ID, 3, 5)
+"""3 belongs to another cafe, 5 is not available."""
 
-NO_DISHES: tuple[object, ...] = (
+BAD_DISHES: tuple[object, ...] = (
     None,
     [],
     [None],
@@ -62,9 +62,9 @@ NO_DISHES: tuple[object, ...] = (
     [13, 4],
     [2**63, 4],
 )
-"""Of a combo of soup (1, 2; 13 is not available) and main (4): 3 is a salad, 5 an extra, 10 another cafe's."""
+"""The combo has a soup (1, 2; 13 is not available) and a main (4); 3 is a salad, 5 an extra, 10 belongs to another cafe."""
 
-NO_EXTRAS: tuple[object, ...] = (
+BAD_EXTRAS: tuple[object, ...] = (
     None,
     "x",
     5,
@@ -81,18 +81,18 @@ NO_EXTRAS: tuple[object, ...] = (
     [{"menu_item_id": 5}, {"menu_item_id": 1}],
     [{"menu_item_id": number} for number in range(100, 101 + EXTRAS_MAX)],
 )
-"""1 is a dish, 11 another cafe's, 14 is not available."""
+"""1 is a dish, 11 belongs to another cafe, 14 is not available."""
 
-NO_NOTES: tuple[object, ...] = ("x" * (NOTES_MAX_CHARACTERS + 1), "a\0b", 5, True, None, ["x"])
+BAD_NOTES: tuple[object, ...] = ("x" * (NOTES_MAX_CHARACTERS + 1), "a\0b", 5, True, None, ["x"])
 
 PLACED = (
     *(bad("place_order", "cafe_id", value, **ORDER) for value in ("x", 0, None, 1.5, 2**63)),
-    *(bad("place_order", "date", value, **ORDER) for value in (*NO_DATES, None, [])),
-    *(bad("place_order", "combo_id", value, **ORDER) for value in NO_COMBOS),
-    *(bad("place_order", "dish_ids", value, **ORDER) for value in NO_DISHES),
-    *(bad("place_order", "extras", value, **ORDER) for value in NO_EXTRAS),
-    *(bad("place_order", "notes", value, **ORDER) for value in NO_NOTES),
-    *(bad("place_order", "tgid", value, **ORDER) for value in NO_CHAT_IDS if value is not None),
+    *(bad("place_order", "date", value, **ORDER) for value in (*BAD_DATES, None, [])),
+    *(bad("place_order", "combo_id", value, **ORDER) for value in BAD_COMBOS),
+    *(bad("place_order", "dish_ids", value, **ORDER) for value in BAD_DISHES),
+    *(bad("place_order", "extras", value, **ORDER) for value in BAD_EXTRAS),
+    *(bad("place_order", "notes", value, **ORDER) for value in BAD_NOTES),
+    *(bad("place_order", "tgid", value, **ORDER) for value in BAD_CHAT_IDS if value is not None),
     bad("place_order", "tgid", OFF_TGID, **ORDER),
     *(
         Refused("place_order", {name: value for name, value in ORDER.items() if name != missing}, fields=(missing,))
@@ -108,11 +108,11 @@ PLACED = (
 )
 
 CHANGED = (
-    *(bad("update_order", "id", value, notes="") for value in NO_IDS),
-    *(bad("update_order", "combo_id", value, id=1) for value in NO_COMBOS),
-    *(bad("update_order", "dish_ids", value, id=1) for value in NO_DISHES),
-    *(bad("update_order", "extras", value, id=1) for value in NO_EXTRAS),
-    *(bad("update_order", "notes", value, id=1) for value in NO_NOTES),
+    *(bad("update_order", "id", value, notes="") for value in BAD_IDS),
+    *(bad("update_order", "combo_id", value, id=1) for value in BAD_COMBOS),
+    *(bad("update_order", "dish_ids", value, id=1) for value in BAD_DISHES),
+    *(bad("update_order", "extras", value, id=1) for value in BAD_EXTRAS),
+    *(bad("update_order", "notes", value, id=1) for value in BAD_NOTES),
     Refused("update_order", {"id": 1, "combo_id": 2}, fields=("dish_ids",)),
     bad("update_order", "id", 2, notes="Hot"),
     not_found("update_order", "order", id=ANOTHER_ID, notes="Hot"),
@@ -121,14 +121,14 @@ CHANGED = (
 )
 
 READ = (
-    *(bad("order", "id", value) for value in NO_IDS),
+    *(bad("order", "id", value) for value in BAD_IDS),
     not_found("order", "order", id=ANOTHER_ID),
-    *(bad("orders", name, value) for name in ("from_date", "to_date") for value in NO_DATES),
+    *(bad("orders", name, value) for name in ("from_date", "to_date") for value in BAD_DATES),
     *(bad("orders", "tgid", value) for value in ("x", 0, 2**52, "", 1.5)),
     *(bad("orders", "cafe_id", value) for value in ("x", 0, "", "9" * 5000)),
     *(bad("orders", "status", value) for value in ("nonsense", "", "pending,confirmed", 5)),
-    *(bad("orders", "first", value) for value in NO_PAGE_SIZES),
-    *(bad("orders", "skip", value) for value in NO_SKIPS),
+    *(bad("orders", "first", value) for value in BAD_PAGE_SIZES),
+    *(bad("orders", "skip", value) for value in BAD_SKIPS),
     *(
         bad("orders", "after", value)
         for value in (
@@ -143,14 +143,14 @@ READ = (
             cursor("2026-01-01", of="orders"),
         )
     ),
-    *(bad("order_availability", "date", value, cafe_id=1) for value in NO_DATES if value != ""),
-    *(bad("order_availability", "cafe_id", value, date=OPEN) for value in NO_IDS),
+    *(bad("order_availability", "date", value, cafe_id=1) for value in BAD_DATES if value != ""),
+    *(bad("order_availability", "cafe_id", value, date=OPEN) for value in BAD_IDS),
     Refused("order_availability", {"date": OPEN}, fields=("cafe_id",)),
     not_found("order_availability", "cafe", cafe_id=ANOTHER_ID, date=OPEN),
     *(bad("order_week", "cafe_id", value) for value in ("x", 0)),
     Refused("order_week", {}, fields=("cafe_id",)),
     not_found("order_week", "cafe", cafe_id=ANOTHER_ID),
-    *(bad("order_summary", "date", value, cafe_id=1) for value in NO_DATES if value != ""),
+    *(bad("order_summary", "date", value, cafe_id=1) for value in BAD_DATES if value != ""),
     *(bad("order_summary", "cafe_id", value, date=OPEN) for value in ("x", 0)),
     not_found("order_summary", "cafe", cafe_id=ANOTHER_ID, date=OPEN),
 )
@@ -162,8 +162,8 @@ REFUSALS = (*PLACED, *CHANGED, *READ)
 async def world(clients: Clients, manager: Context, lunch: Lunch) -> None:
     """The manager's order 1 is pending, order 2 is cancelled.
 
-    Cafe 1 has menu items 1 to 6 and combos 1 and 2, cafe 2 the next ones; of cafe 1 are besides soup 13, extra 14 and
-    combo 5, which are not available. Cafe 3 is switched off, cafe 4 never delivers.
+    Cafe 1 has menu items 1 to 6 and combos 1 and 2, cafe 2 the next ones. Cafe 1 also has soup 13, extra 14 and combo 5,
+    which are not available. Cafe 3 is deactivated, cafe 4 never delivers.
     """
     await add_lunch(clients, "Green Fork")
     async with clients.db() as session:
@@ -178,37 +178,37 @@ async def world(clients: Clients, manager: Context, lunch: Lunch) -> None:
         await session.flush()
         session.add(Cafe(name="Never"))
         session.add_all(Deadline(cafe_id=3, weekday=weekday, deadline_time=time(10, 30)) for weekday in range(7))
-    fields = order_lines.OrderFields(combo_id=lunch.combo.id, dish_ids=[lunch.soup.id, lunch.main.id])
-    await orders.place_order(manager, lunch.cafe.id, OPEN - timedelta(days=1), fields)
-    cancelled = await orders.place_order(manager, lunch.cafe.id, OPEN - timedelta(days=2), fields)
-    await orders.cancel_order(manager, cancelled.id)
+    fields = orders.OrderInput(combo_id=lunch.combo.id, dish_ids=[lunch.soup.id, lunch.main.id])
+    await orders_resolver.place_order(manager, lunch.cafe.id, OPEN - timedelta(days=1), fields)
+    cancelled = await orders_resolver.place_order(manager, lunch.cafe.id, OPEN - timedelta(days=2), fields)
+    await orders_resolver.cancel_order(manager, cancelled.id)
 
 
 @pytest.mark.parametrize("operation", operations(REFUSALS))
-async def test_what_is_wrong_is_refused_and_changes_nothing(
-    manager_door: Door, clients: Clients, world: None, operation: str
+async def test_wrong_calls_are_refused(
+    manager_client: ApiClient, clients: Clients, world: None, operation: str
 ) -> None:
-    """Each wrong call has its code, names what is wrong, and leaves the database as it was."""
+    """Each wrong call gets its code and its wrong fields, and changes nothing."""
     wrong = [refused for refused in REFUSALS if refused.operation == operation]
     before = await rows(clients)
 
-    assert await outcomes(manager_door, wrong) == expected(wrong)
+    assert await outcomes(manager_client, wrong) == expected(wrong)
     assert await rows(clients) == before
 
 
-async def test_a_user_is_told_when_ordering_has_closed(
-    user_door: Door, clients: Clients, lunch: Lunch, manager: Context
+async def test_a_late_change_is_refused_with_the_deadline(
+    user_client: ApiClient, clients: Clients, lunch: Lunch, manager: Context
 ) -> None:
-    """Nothing can be placed, changed or cancelled after the deadline; the refusal says when it was."""
-    fields = order_lines.OrderFields(combo_id=lunch.light.id, dish_ids=[lunch.salad.id])
+    """After the deadline a user can place, change and cancel nothing; the error has the time of the deadline."""
+    fields = orders.OrderInput(combo_id=lunch.light.id, dish_ids=[lunch.salad.id])
     yesterday = lunch.closed_date
-    order = await orders.place_order(manager, lunch.cafe.id, yesterday, fields, USER_TGID)
+    order = await orders_resolver.place_order(manager, lunch.cafe.id, yesterday, fields, USER_TGID)
     before = await rows(clients)
 
     answers = [
-        await user_door("place_order", **an_order(lunch, date=yesterday)),
-        await user_door("update_order", id=order.id, notes="Hot"),
-        await user_door("cancel_order", id=order.id),
+        await user_client("place_order", **an_order(lunch, date=yesterday)),
+        await user_client("update_order", id=order.id, notes="Hot"),
+        await user_client("cancel_order", id=order.id),
     ]
 
     assert [answer.code for answer in answers] == ["DEADLINE_PASSED"] * 3
@@ -217,12 +217,14 @@ async def test_a_user_is_told_when_ordering_has_closed(
     assert await rows(clients) == before
 
 
-async def test_which_order_is_there_already(user_door: Door, clients: Clients, lunch: Lunch) -> None:
-    """The refusal names it, so that it can be changed instead."""
-    placed = (await user_door("place_order", **an_order(lunch))).data
+async def test_a_second_order_is_refused_with_the_first_one(
+    user_client: ApiClient, clients: Clients, lunch: Lunch
+) -> None:
+    """The error has the id of the existing order, so that the user can change it."""
+    placed = (await user_client("place_order", **an_order(lunch))).data
     before = await rows(clients)
 
-    answer = await user_door("place_order", **an_order(lunch, combo_id=lunch.light.id, dish_ids=[lunch.salad.id]))
+    answer = await user_client("place_order", **an_order(lunch, combo_id=lunch.light.id, dish_ids=[lunch.salad.id]))
 
     assert (answer.code, answer.details) == ("ALREADY_EXISTS", {"order_id": placed["id"]})
     assert await rows(clients) == before

@@ -1,22 +1,20 @@
-"""How much one document may ask for."""
-
-import time
+"""The limits of one document."""
 
 import pytest
 from graphql import get_introspection_query, parse, validate
 
-from app.resolvers.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
-from app.schema import create_schema
 from app.schema.limits import MAX_ALIASES, MAX_COST, MAX_DEPTH, MAX_DIRECTIVES, MAX_TOKENS, LimitsRule
+from app.schema.schema import create_schema
+from app.services.pagination import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 
 SCHEMA = create_schema()
 
-SOON_S = 2.0
-"""Far more than any of these documents takes, far less than those that walk each path of nested fragments need."""
+HANGS_AFTER_S = 60
+"""Much more than these documents need, and much less than a walk over each path of nested fragments needs."""
 
 
 def complaints(document: str) -> list[str]:
-    """What the rule alone says."""
+    """Return the errors of our rule alone."""
     return [error.message for error in validate(SCHEMA._schema, parse(document), [LimitsRule])]
 
 
@@ -25,7 +23,7 @@ def nested(depth: int) -> str:
 
 
 def spread(levels: int, times: int = 2) -> str:
-    """Fragments of which each spreads the next `times` times: walked path by path, `times ** levels` steps."""
+    """Make fragments of which each spreads the next one `times` times: `times ** levels` paths."""
     fragments = (
         f"fragment f{level} on Query {{ {f'...f{level + 1} ' * times} }}"
         if level < levels
@@ -51,8 +49,8 @@ def spread(levels: int, times: int = 2) -> str:
         ("{ ... " + "@include(if: true) " * (MAX_DIRECTIVES + 1) + "{ me { name } } }", "directives"),
     ],
 )
-def test_a_document_may_have_so_much_and_no_more(document: str, what: str | None) -> None:
-    """Up to the limit all is well; one more is refused, and the answer says what there was too much of."""
+def test_a_document_above_a_limit_is_refused(document: str, what: str | None) -> None:
+    """A document at the limit is valid; with one more it is refused, and the error names the limit."""
     assert [message.split("'s ")[1].split(" ")[0] for message in complaints(document)] == ([what] if what else [])
 
 
@@ -72,8 +70,8 @@ def test_a_document_may_have_so_much_and_no_more(document: str, what: str | None
         ("cafes(first: 1000000) { nodes { id name } } ", 1 + MAX_PAGE_SIZE * 3),
     ],
 )
-def test_a_list_costs_each_of_its_rows(selected: str, cost: int) -> None:
-    """A field of a list counts once for each row that a page may have, however it is selected."""
+def test_a_field_of_a_list_costs_each_row(selected: str, cost: int) -> None:
+    """A field of a list counts once for each row of a page, in every form of selection."""
     fragments = "fragment named on Query { me { name } } fragment page on CafeConnection { nodes { id name } }"
     copies = MAX_COST // cost
 
@@ -84,8 +82,8 @@ def test_a_list_costs_each_of_its_rows(selected: str, cost: int) -> None:
 
 
 @pytest.mark.parametrize("first", ["-1", "-1000000", "0"])
-def test_a_page_of_less_than_nothing_costs_something(first: str) -> None:
-    """A size that will be refused does not pay for others."""
+def test_a_negative_page_size_costs_one_row(first: str) -> None:
+    """A page size that will be refused does not lower the cost of other fields."""
     page = "cafes(first: 100) { nodes { id name description } }"
     document = (
         "{ " + " ".join(f"a{n}: {page}" for n in range(30)) + f" b: cafes(first: {first}) {{ nodes {{ id }} }} }}"
@@ -95,13 +93,13 @@ def test_a_page_of_less_than_nothing_costs_something(first: str) -> None:
 
 
 @pytest.mark.parametrize("first", ["9" * 5000, "1.5", '"a"', "null", "[1]", "{}"])
-def test_a_strange_page_size_is_left_to_others(first: str) -> None:
-    """Whether a value is right is for the other rules to say."""
+def test_a_wrong_page_size_is_left_to_other_rules(first: str) -> None:
+    """Other rules validate the values of arguments."""
     assert complaints(f"{{ cafes(first: {first}) {{ nodes {{ id }} }} }}") == []
 
 
 def test_depth_goes_through_fragments() -> None:
-    """A document is as deep as it is with its fragments in place."""
+    """The depth of a document includes its fragments."""
     half = "a { " * (MAX_DEPTH // 2)
     document = f"{{ {half} ...f {'}' * (MAX_DEPTH // 2)} }} fragment f on Query {nested(MAX_DEPTH)}"
 
@@ -119,51 +117,47 @@ def test_depth_goes_through_fragments() -> None:
         "type A { b: Int }",
     ],
 )
-def test_strange_documents_are_left_to_others(document: str) -> None:
-    """Cycles and what is missing are for the other rules to refuse; ours neither falls over them nor runs for ever."""
+def test_invalid_documents_are_left_to_other_rules(document: str) -> None:
+    """Cycles and missing fragments neither break our rule nor keep it busy."""
     assert complaints(document) == []
 
 
 def test_each_operation_of_a_document_is_measured() -> None:
-    """A small operation beside it does not hide a large one."""
+    """A small operation does not hide a large one in the same document."""
     assert len(complaints(f"query A {{ me {{ name }} }} query B {nested(MAX_DEPTH + 1)}")) == 1
 
 
+@pytest.mark.timeout(HANGS_AFTER_S)
 @pytest.mark.parametrize(("levels", "times"), [(30, 2), (60, 3), (100, 2), (10, 30)])
-def test_nested_fragments_are_measured_in_no_time(levels: int, times: int) -> None:
-    """Fragments that a limiter must not walk path by path are refused for what they would cost, at once."""
-    began = time.monotonic()
-
+def test_nested_fragments_are_measured(levels: int, times: int) -> None:
+    """Fragments with an exponential number of paths are refused for their cost, and the rule does not walk each path."""
     messages = complaints(spread(levels, times))
 
     assert any("cost" in message for message in messages)
-    assert time.monotonic() - began < SOON_S
 
 
-async def test_nested_fragments_are_refused_in_no_time() -> None:
-    """So it is with all the rules together: no request keeps the process busy."""
-    began = time.monotonic()
-
+@pytest.mark.timeout(HANGS_AFTER_S)
+async def test_nested_fragments_are_refused() -> None:
+    """All rules together refuse nested fragments, and none walks each path."""
     result = await SCHEMA.execute(spread(30))
 
     assert result.errors
-    assert time.monotonic() - began < SOON_S
 
 
-async def test_fragments_that_overlap_are_validated_in_no_time() -> None:
-    """Many fields of one name in nested fragments are compared pair by pair, but not for ever."""
-    began = time.monotonic()
+@pytest.mark.timeout(HANGS_AFTER_S)
+async def test_overlapping_fragments_are_validated() -> None:
+    """Many fields of one name in nested fragments are compared, and the comparison ends."""
     fields = "cafes { nodes { id } } " * 8
     fragments = " ".join(f"fragment f{n} on Query {{ {fields} {f'...f{n + 1}' if n < 20 else ''} }}" for n in range(21))
 
-    await SCHEMA.execute(f"{{ ...f0 {fields} }} {fragments}")
+    result = await SCHEMA.execute(f"{{ ...f0 {fields} }} {fragments}")
 
-    assert time.monotonic() - began < SOON_S
+    assert result.errors
 
 
 @pytest.mark.parametrize("tokens", [MAX_TOKENS + 1, 10 * MAX_TOKENS])
-async def test_a_long_document_is_not_even_parsed(tokens: int) -> None:
-    """A document of more tokens is refused by their number."""
+async def test_a_long_document_is_not_parsed(tokens: int) -> None:
+    """A document with too many tokens is refused before it is parsed."""
     result = await SCHEMA.execute("{ " + "a " * tokens + "}")
 
     assert [error.extensions for error in result.errors or ()] == [{"code": "GRAPHQL_INVALID"}]
@@ -181,31 +175,31 @@ async def test_a_long_document_is_not_even_parsed(tokens: int) -> None:
     ],
     ids=["fields", "values", "types", "inline fragments", "fragments"],
 )
-async def test_a_document_that_nests_beyond_measure_is_refused(document: str) -> None:
-    """However a document nests, it is the document that is wrong, not we."""
+async def test_a_very_deep_document_is_refused(document: str) -> None:
+    """A document that is nested too deeply is the client's error."""
     result = await SCHEMA.execute(document)
 
     assert {(error.extensions or {})["code"] for error in result.errors or ()} == {"GRAPHQL_INVALID"}
 
 
 async def test_graphiql_may_introspect() -> None:
-    """The introspection that tools send is within the limits."""
+    """The introspection query of tools is within the limits."""
     result = await SCHEMA.execute(get_introspection_query(input_value_deprecation=True))
 
     assert result.errors is None
 
 
 @pytest.mark.parametrize("document", ["{ __schema { types { name } } }", '{ __type(name: "Cafe") { name } }'])
-async def test_introspection_can_be_switched_off(document: str) -> None:
-    """Where GRAPHQL_INTROSPECTION is off the schema is not told."""
+async def test_introspection_can_be_disabled(document: str) -> None:
+    """With GRAPHQL_INTROSPECTION disabled the schema is not shown."""
     result = await create_schema(introspection=False).execute(document)
 
     assert result.data is None
     assert all(error.extensions == {"code": "GRAPHQL_INVALID"} for error in result.errors or ())
 
 
-async def test_types_are_told_without_introspection() -> None:
-    """`__typename` is no introspection: clients' caches need it."""
+async def test_typename_works_without_introspection() -> None:
+    """`__typename` is not introspection: caches of clients need it."""
     result = await create_schema(introspection=False).execute("{ __typename }")
 
     assert result.data == {"__typename": "Query"}

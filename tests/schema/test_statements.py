@@ -1,4 +1,4 @@
-"""Reads are few statements, however many rows they bring: each list is read at once, with all that is asked for of it."""
+"""Reads need few statements for any number of rows: each list is one statement with all selected parts."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,29 +23,29 @@ from sqlalchemy import event
 
 from app.ai.recommendation import Recommendation
 from app.ai.stats import OrderStats
+from app.auth.viewer import Caller, Viewer
 from app.clients import Clients
-from app.context import Context
 from app.models import Notification, NotificationKind, Order, OrderItem, OrderStatus, Role, User
-from app.resolvers import runs
-from app.resolvers.recommendations import keep
-from app.schema import create_schema
+from app.schema.context import OperationContext
 from app.schema.limits import LimitsRule
+from app.schema.schema import create_schema
+from app.services import runs
+from app.services.recommendations import store_recommendations
 from app.settings import Settings
-from app.viewer import Viewer
+from tests.apis import CHAT, GEMINI_KEYS
 from tests.conftest import MANAGER_TGID, Lunch, add_lunch
-from tests.diners import FIRST_DINER, add_diner, add_diners
-from tests.doors import CHAT, GEMINI_KEYS
+from tests.user_factory import FIRST_ORDERING_USER, add_ordering_user, add_ordering_users
 
 SCHEMA = create_schema()
 
 CAFES = 4
-PEOPLE = 5
+USERS = 5
 ORDERS = 60
 MESSAGES = 60
 
 ORDERS_PAGE = (
     "the number of orders",
-    "a page of orders, joined with people and cafes",
+    "a page of orders, joined with users and cafes",
     "their items",
     "the menus of their cafes",
     "the combos of their cafes",
@@ -68,16 +68,16 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 async def many_orders(clients: Clients, people: None) -> None:
-    """Orders of several people from several cafes on several days, every third of them cancelled."""
+    """Orders of several users from several cafes on several dates; every third order is cancelled."""
     lunches = [await add_lunch(clients, f"Cafe {number}") for number in range(CAFES)]
     today = datetime.now(UTC).date()
     async with clients.db() as session:
-        session.add_all(User(tgid=tgid, name=f"Person {tgid}") for tgid in range(1, 1 + PEOPLE))
+        session.add_all(User(tgid=tgid, name=f"User {tgid}") for tgid in range(1, 1 + USERS))
         await session.flush()
         session.add_all(
             _order(
                 lunches[number % CAFES],
-                user_tgid=1 + number % PEOPLE,
+                user_tgid=1 + number % USERS,
                 date=today - timedelta(days=number),
                 status=OrderStatus.CANCELLED if number % 3 == 0 else OrderStatus.CONFIRMED,
             )
@@ -87,7 +87,7 @@ async def many_orders(clients: Clients, people: None) -> None:
 
 @pytest.fixture
 async def many_messages(clients: Clients, people: None) -> None:
-    """Messages to several cafes, of several days."""
+    """Messages to several cafes about several dates."""
     lunches = [await add_lunch(clients, f"Cafe {number}") for number in range(CAFES)]
     today = datetime.now(UTC).date()
     async with clients.db() as session:
@@ -132,12 +132,14 @@ def counting(clients: Clients) -> Iterator[list[str]]:
 
 
 async def execute(clients: Clients, document: str) -> tuple[dict[str, Any], list[str]]:
-    """Ask as a manager who is known already, and return the answer and the statements that it took."""
-    return await execute_as(Context(clients, source="test", identified=Viewer(MANAGER_TGID, Role.MANAGER)), document)
+    """Execute a document as an authenticated manager; return the data and the statements."""
+    return await execute_as(
+        OperationContext(clients, source="test", caller=Caller(viewer=Viewer(MANAGER_TGID, Role.MANAGER))), document
+    )
 
 
-async def execute_as(ctx: Context, document: str) -> tuple[dict[str, Any], list[str]]:
-    """Do so as anybody."""
+async def execute_as(ctx: OperationContext, document: str) -> tuple[dict[str, Any], list[str]]:
+    """Execute a document with a context; return the data and the statements."""
     with counting(ctx.clients) as statements:
         result = await SCHEMA.execute(document, None, ctx)
     assert result.errors is None
@@ -154,7 +156,7 @@ CAFE_PARTS = """
 
 @pytest.mark.parametrize("first", [1, 5, 50])
 async def test_a_page_of_orders_is_six_statements(clients: Clients, many_orders: None, first: int) -> None:
-    """With everything that they have, and with their cafes' menus."""
+    """The page has all parts of the orders and the menus of their cafes."""
     document = f"""{{
       orders(first: {first}) {{
         nodes {{
@@ -184,10 +186,10 @@ async def test_a_page_of_orders_is_six_statements(clients: Clients, many_orders:
         ("nodes { cafe { soups: menuItems(category: SOUP) { totalCount } extras: menuItems { totalCount } } }", 2),
     ],
 )
-async def test_what_is_not_asked_for_is_not_read(
+async def test_only_selected_parts_of_orders_are_read(
     clients: Clients, many_orders: None, selected: str, statements: int
 ) -> None:
-    """Only what the selection needs is read."""
+    """The number of statements depends on the selection."""
     _, made = await execute(clients, f"{{ orders(first: 5) {{ {selected} }} }}")
 
     assert len(made) == statements, made
@@ -195,7 +197,7 @@ async def test_what_is_not_asked_for_is_not_read(
 
 @pytest.mark.parametrize("first", [1, 50])
 async def test_a_page_of_messages_is_five_statements(clients: Clients, many_messages: None, first: int) -> None:
-    """With their cafes, and the menus, combos and deadlines of those."""
+    """The page has the cafes with their menus, combos and deadlines."""
     document = f"""{{
       notifications(first: {first}) {{
         nodes {{
@@ -215,10 +217,10 @@ async def test_a_page_of_messages_is_five_statements(clients: Clients, many_mess
 @pytest.mark.parametrize(
     ("selected", "statements"), [("nodes { id text cafe { name } cafeName }", 1), ("totalCount", 2)]
 )
-async def test_of_messages_what_is_not_asked_for_is_not_read(
+async def test_only_selected_parts_of_messages_are_read(
     clients: Clients, many_messages: None, selected: str, statements: int
 ) -> None:
-    """Cafes come with the page, and nobody counts without being asked."""
+    """Cafes are read with the page; the total is counted only if it is selected."""
     _, made = await execute(clients, f"{{ notifications(first: 5) {{ {selected} }} }}")
 
     assert len(made) == statements, made
@@ -226,7 +228,7 @@ async def test_of_messages_what_is_not_asked_for_is_not_read(
 
 @pytest.mark.parametrize("first", [1, CAFES])
 async def test_a_page_of_cafes_is_five_statements(clients: Clients, many_orders: None, first: int) -> None:
-    """With their menus, combos and deadlines."""
+    """The page has the menus, combos and deadlines of the cafes."""
     data, statements = await execute(
         clients, f"{{ cafes(first: {first}) {{ nodes {{ id name {CAFE_PARTS} }} totalCount }} }}"
     )
@@ -236,14 +238,14 @@ async def test_a_page_of_cafes_is_five_statements(clients: Clients, many_orders:
 
 
 async def test_one_order_is_two_statements(clients: Clients, many_orders: None) -> None:
-    """The order with its person and cafe, and its items."""
+    """One statement reads the order with its user and cafe, another one its items."""
     _, statements = await execute(clients, "{ order(id: 1) { userName cafeName dishes { name } extras { name } } }")
 
     assert len(statements) == 2, statements
 
 
 async def test_a_summary_is_five_statements(clients: Clients, many_orders: None) -> None:
-    """The cafe, the totals, the items, the combos and the notes, however many orders there are."""
+    """The statements read the cafe, the totals, the items, the combos and the notes, for any number of orders."""
     document = f"""{{
       orderSummary(cafeId: 1, date: "{datetime.now(UTC).date() - timedelta(days=4)}") {{
         ordersCount combos {{ name }} dishes {{ dishes {{ name }} }} extras {{ name }} notes {{ userName }}
@@ -257,7 +259,7 @@ async def test_a_summary_is_five_statements(clients: Clients, many_orders: None)
 
 
 RECOMMENDED = f"""{{
-  recommendations(tgid: {FIRST_DINER}) {{
+  recommendations(tgid: {FIRST_ORDERING_USER}) {{
     summary tips generatedAt
     stats {{
       ordersCount uniqueDishes totalDishesAvailable
@@ -267,13 +269,11 @@ RECOMMENDED = f"""{{
 }}"""
 
 
-async def test_a_recommendation_that_is_there_is_one_statement(
-    clients: Clients, people: None, manager_token: str
-) -> None:
-    """The one that finds out who asks: the rest is Redis."""
+async def test_a_stored_recommendation_is_one_statement(clients: Clients, people: None, manager_token: str) -> None:
+    """The one statement authenticates the caller; the recommendation comes from Redis."""
     kept = Recommendation(summary="You like soup.", stats=OrderStats(), generated_at=datetime.now(UTC))
-    await keep(clients, [(FIRST_DINER, kept)], datetime.now(UTC))
-    asked = Context(clients, source="test", authorization=f"Bearer {manager_token}")
+    await store_recommendations(clients, [(FIRST_ORDERING_USER, kept)], datetime.now(UTC))
+    asked = OperationContext(clients, source="test", caller=Caller(f"Bearer {manager_token}"))
 
     data, statements = await execute_as(asked, RECOMMENDED)
 
@@ -282,9 +282,9 @@ async def test_a_recommendation_that_is_there_is_one_statement(
 
 
 @pytest.mark.parametrize("orders", [0, 30])
-async def test_figures_of_now_are_two_statements(clients: Clients, people: None, lunch: Lunch, orders: int) -> None:
-    """Whether there is such a person, and their figures, however many orders there are."""
-    await add_diner(clients, lunch, FIRST_DINER, orders)
+async def test_current_statistics_are_two_statements(clients: Clients, people: None, lunch: Lunch, orders: int) -> None:
+    """The statements read the user and the statistics, for any number of orders."""
+    await add_ordering_user(clients, lunch, FIRST_ORDERING_USER, orders)
 
     data, statements = await execute(clients, RECOMMENDED)
 
@@ -293,36 +293,36 @@ async def test_figures_of_now_are_two_statements(clients: Clients, people: None,
 
 
 async def test_a_run_is_one_statement(clients: Clients, people: None, lunch: Lunch) -> None:
-    """How many are done is noted in it, not counted."""
-    await add_diners(clients, lunch, PEOPLE)
-    run = await runs.start(clients, datetime.now(UTC))
+    """The progress is stored in the run, so no items are counted."""
+    await add_ordering_users(clients, lunch, USERS)
+    run = await runs.start_run(clients, datetime.now(UTC))
 
     data, statements = await execute(
-        clients, f'{{ recommendationRun(date: "{run.date}") {{ status total done failed keysSufficeFor }} }}'
+        clients, f'{{ recommendationRun(date: "{run.date}") {{ status total done failed requestBudget }} }}'
     )
 
-    assert data["recommendationRun"]["total"] == PEOPLE
+    assert data["recommendationRun"]["total"] == USERS
     assert len(statements) == 1, statements
 
 
 STARTING = (
-    "what the keys were used for",
-    "the run, if there is none",
-    "the run, locked",
-    "those who failed, once more",
-    "a place for everybody",
-    "how many they are",
-    "the run, with their number",
+    "the ledger",
+    "a new run",
+    "the run with a lock",
+    "failed items become pending",
+    "an item for each user",
+    "the number of items",
+    "the run with the number",
     "runs of earlier dates",
     "the event",
-    "how many are done",
+    "the progress",
 )
 
 
-@pytest.mark.parametrize("number", [1, PEOPLE])
+@pytest.mark.parametrize("number", [1, USERS])
 async def test_a_start_is_ten_statements(clients: Clients, people: None, lunch: Lunch, number: int) -> None:
-    """However many people it is for."""
-    await add_diners(clients, lunch, number)
+    """The number of statements is the same for any number of users."""
+    await add_ordering_users(clients, lunch, number)
 
     data, statements = await execute(clients, "mutation { startRecommendationRun { total } }")
 
@@ -330,8 +330,8 @@ async def test_a_start_is_ten_statements(clients: Clients, people: None, lunch: 
     assert len(statements) == len(STARTING), statements
 
 
-async def test_keys_are_one_statement_while_redis_knows_nothing(clients: Clients, people: None) -> None:
-    """What they were used for today is read, and put into Redis; from then on it is read there."""
+async def test_keys_are_one_statement_until_redis_is_restored(clients: Clients, people: None) -> None:
+    """The ledger is read once and restored to Redis; later reads need only Redis."""
     document = "{ geminiKeys { nodes { id used left state until lastError } totalCount } }"
 
     _, first = await execute(clients, document)
@@ -342,7 +342,7 @@ async def test_keys_are_one_statement_while_redis_knows_nothing(clients: Clients
 
 
 DEEPEST = 6
-"""How deep selections go: as far as the rows of a list that belongs to a part of a list's rows."""
+"""The depth of selections: it reaches the rows of a list inside a part of a row."""
 
 
 class Selections:
@@ -354,7 +354,7 @@ class Selections:
         self.aliases = count()
 
     def of(self, type_: GraphQLOutputType, depth: int = 0) -> str:
-        """Select something of an object."""
+        """Select fields of an object."""
         named = get_named_type(type_)
         assert isinstance(named, GraphQLObjectType)
         leaves = sorted(name for name, field in named.fields.items() if is_leaf_type(get_named_type(field.type)))
@@ -384,7 +384,7 @@ class Selections:
 
 @st.composite
 def documents(draw: st.DrawFn, root: str) -> str:
-    """Ask for a page in some way or other, within what one document may ask for."""
+    """Make random documents with a page, within the limits of one document."""
     assert SCHEMA._schema.query_type is not None
     selections = Selections(draw)
     selected = selections.of(SCHEMA._schema.query_type.fields[root].type)
@@ -400,10 +400,10 @@ with_a_database = settings_of_hypothesis(
 
 @with_a_database
 @given(documents("orders"))
-async def test_however_orders_are_asked_for_it_is_at_most_six_statements(
+async def test_any_selection_of_orders_is_at_most_six_statements(
     clients: Clients, many_orders: None, document: str
 ) -> None:
-    """Any fields in any shape: a page takes at most what it takes with everything."""
+    """No selection needs more statements than the complete page."""
     _, statements = await execute(clients, document)
 
     assert len(statements) <= len(ORDERS_PAGE), statements
@@ -411,10 +411,10 @@ async def test_however_orders_are_asked_for_it_is_at_most_six_statements(
 
 @with_a_database
 @given(documents("cafes"))
-async def test_however_cafes_are_asked_for_it_is_at_most_five_statements(
+async def test_any_selection_of_cafes_is_at_most_five_statements(
     clients: Clients, many_orders: None, document: str
 ) -> None:
-    """Any fields in any shape, as above."""
+    """No selection needs more statements than the complete page."""
     _, statements = await execute(clients, document)
 
     assert len(statements) <= len(CAFES_PAGE), statements
@@ -422,10 +422,10 @@ async def test_however_cafes_are_asked_for_it_is_at_most_five_statements(
 
 @with_a_database
 @given(documents("notifications"))
-async def test_however_messages_are_asked_for_it_is_at_most_five_statements(
+async def test_any_selection_of_messages_is_at_most_five_statements(
     clients: Clients, many_messages: None, document: str
 ) -> None:
-    """Any fields in any shape, as above."""
+    """No selection needs more statements than the complete page."""
     _, statements = await execute(clients, document)
 
     assert len(statements) <= len(MESSAGES_PAGE), statements

@@ -1,14 +1,14 @@
-"""Live subscriptions over WebSocket: who hears what, and for how long."""
+"""Live subscriptions over WebSocket: the events of each subscriber, and the end of a subscription."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
 
-from app.auth import issue_token
+from app.auth.tokens import issue_token
 from app.clients import Clients
 from app.events.live import QUEUE_EVENTS
-from app.events.messages import (
+from app.events.types import (
     LinkRequestEvent,
     NotificationAcknowledged,
     NotificationEvent,
@@ -21,8 +21,8 @@ from app.events.messages import (
 )
 from app.models import LinkRequestStatus, NotificationStatus, PauseReason, Role, RunStatus, User
 from app.settings import Settings
+from tests.apis import CHAT, INIT, Served, Socket, code, connected, signed_in
 from tests.conftest import MANAGER_TGID
-from tests.doors import CHAT, INIT, Served, Socket, code, connected, signed_in
 
 UPDATES = "subscription { linkRequestUpdates { id } }"
 MESSAGES = "subscription { notificationUpdates { id } }"
@@ -30,12 +30,12 @@ RUNS = "subscription { recommendationRunUpdates { date } }"
 
 
 def short_lived(settings: Settings) -> str:
-    """A manager's token for one to two seconds: its end is told in whole seconds."""
+    """Issue a manager's token that is valid for one to two seconds: the expiry is in whole seconds."""
     return issue_token(settings, User(tgid=MANAGER_TGID, name="", role=Role.MANAGER), timedelta(seconds=2))
 
 
-async def test_a_subscriber_hears_what_happens(served: Served, socket: Socket, event: LinkRequestEvent) -> None:
-    """An event comes to who has subscribed, with the cafe's chat, for managers may see it."""
+async def test_a_subscriber_gets_link_requests(served: Served, socket: Socket, event: LinkRequestEvent) -> None:
+    """A subscriber gets an event with the cafe's chat, which managers may see."""
     await socket.ask("subscription { linkRequestUpdates { id status tgChatId cafe { name tgChatId } } }")
     await served.listened_to()
 
@@ -59,7 +59,7 @@ async def test_a_subscriber_hears_what_happens(served: Served, socket: Socket, e
 
 
 @pytest.mark.parametrize(
-    ("arguments", "heard"),
+    ("arguments", "received"),
     [
         ("(status: APPROVED)", ["2", "4"]),
         ("(cafeId: 7)", ["3", "4"]),
@@ -67,10 +67,10 @@ async def test_a_subscriber_hears_what_happens(served: Served, socket: Socket, e
         ("(status: null, cafeId: null)", ["1", "2", "3", "4"]),
     ],
 )
-async def test_a_subscriber_hears_what_it_wants(
-    served: Served, socket: Socket, event: LinkRequestEvent, arguments: str, heard: list[str]
+async def test_a_subscriber_gets_the_filtered_link_requests(
+    served: Served, socket: Socket, event: LinkRequestEvent, arguments: str, received: list[str]
 ) -> None:
-    """Filters go together; events come in order."""
+    """Several filters apply together; events come in order."""
     await socket.ask(f"subscription {{ linkRequestUpdates{arguments} {{ id }} }}")
     await served.listened_to()
 
@@ -86,17 +86,21 @@ async def test_a_subscriber_hears_what_it_wants(
         ),
     )
 
-    assert [(await socket.hear())["payload"]["data"]["linkRequestUpdates"]["id"] for _ in range(len(heard))] == heard
+    assert [
+        (await socket.hear())["payload"]["data"]["linkRequestUpdates"]["id"] for _ in range(len(received))
+    ] == received
 
 
-async def test_a_subscriber_hears_of_messages(served: Served, socket: Socket, news: NotificationEvent) -> None:
-    """What is sent to a chat comes to who has subscribed, with the chat, for managers may see it."""
+async def test_a_subscriber_gets_notifications(
+    served: Served, socket: Socket, notification_event: NotificationEvent
+) -> None:
+    """A subscriber gets a notification with the chat, which managers may see."""
     await socket.ask(
         "subscription { notificationUpdates { id kind status version text tgChatId sentAt cafe { name tgChatId } } }"
     )
     await served.listened_to()
 
-    served.happen(news)
+    served.happen(notification_event)
 
     assert await socket.hear() == {
         "type": "next",
@@ -104,70 +108,75 @@ async def test_a_subscriber_hears_of_messages(served: Served, socket: Socket, ne
         "payload": {
             "data": {
                 "notificationUpdates": {
-                    "id": str(news.id),
+                    "id": str(notification_event.id),
                     "kind": "ORDERS",
                     "status": "QUEUED",
                     "version": 1,
-                    "text": news.text,
+                    "text": notification_event.text,
                     "tgChatId": CHAT,
                     "sentAt": None,
-                    "cafe": {"name": news.cafe_name, "tgChatId": CHAT},
+                    "cafe": {"name": notification_event.cafe_name, "tgChatId": CHAT},
                 }
             }
         },
     }
 
 
-async def test_a_subscriber_hears_how_far_a_message_has_come(
-    served: Served, socket: Socket, news: NotificationEvent
+async def test_a_subscriber_gets_each_state_of_a_notification(
+    served: Served, socket: Socket, notification_event: NotificationEvent
 ) -> None:
-    """Each step is an event, with the message as it is then."""
+    """Each change is an event with the notification at that time."""
     await socket.ask("subscription { notificationUpdates { status error acknowledgedBy } }")
     await served.listened_to()
 
-    known = news.model_dump()
+    known = notification_event.model_dump()
     served.happen(
-        news,
-        NotificationFailed.model_validate(known | {"status": NotificationStatus.FAILED, "error": "it was no good"}),
+        notification_event,
+        NotificationFailed.model_validate(known | {"status": NotificationStatus.FAILED, "error": "no such chat"}),
         NotificationSent.model_validate(known | {"status": NotificationStatus.SENT}),
         NotificationAcknowledged.model_validate(known | {"status": NotificationStatus.SENT, "acknowledged_by": "Anna"}),
     )
 
-    heard = [(await socket.hear())["payload"]["data"]["notificationUpdates"] for _ in range(4)]
-    assert [tuple(told.values()) for told in heard] == [
+    received = [(await socket.hear())["payload"]["data"]["notificationUpdates"] for _ in range(4)]
+    assert [tuple(fields.values()) for fields in received] == [
         ("QUEUED", None, None),
-        ("FAILED", "it was no good", None),
+        ("FAILED", "no such chat", None),
         ("SENT", None, None),
         ("SENT", None, "Anna"),
     ]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "heard"), [("", ["1", "2", "3"]), ("(cafeId: null)", ["1", "2", "3"]), ("(cafeId: 7)", ["2"])]
+    ("arguments", "received"), [("", ["1", "2", "3"]), ("(cafeId: null)", ["1", "2", "3"]), ("(cafeId: 7)", ["2"])]
 )
-async def test_a_subscriber_hears_of_a_cafes_messages(
-    served: Served, socket: Socket, news: NotificationEvent, arguments: str, heard: list[str]
+async def test_a_subscriber_gets_the_notifications_of_a_cafe(
+    served: Served, socket: Socket, notification_event: NotificationEvent, arguments: str, received: list[str]
 ) -> None:
-    """Or of all, in order."""
+    """The subscriber gets the notifications of one cafe, or all, in order."""
     await socket.ask(f"subscription {{ notificationUpdates{arguments} {{ id }} }}")
     await served.listened_to()
 
     served.happen(
-        *(news.model_copy(update={"id": id_, "cafe_id": cafe_id}) for id_, cafe_id in [(1, 1), (2, 7), (3, 1)])
+        *(
+            notification_event.model_copy(update={"id": id_, "cafe_id": cafe_id})
+            for id_, cafe_id in [(1, 1), (2, 7), (3, 1)]
+        )
     )
 
-    assert [(await socket.hear())["payload"]["data"]["notificationUpdates"]["id"] for _ in range(len(heard))] == heard
+    assert [
+        (await socket.hear())["payload"]["data"]["notificationUpdates"]["id"] for _ in range(len(received))
+    ] == received
 
 
-async def test_a_subscriber_hears_of_a_run(served: Served, socket: Socket, run_news: RecommendationRunEvent) -> None:
-    """A run that begins comes to who has subscribed, with everything that is known of it."""
+async def test_a_subscriber_gets_a_run(served: Served, socket: Socket, run_event: RecommendationRunEvent) -> None:
+    """A started run is an event with all fields of the run."""
     await socket.ask(
         "subscription { recommendationRunUpdates { "
-        "date status total done failed keysSufficeFor startedBy startedAt finishedAt pausedUntil pauseReason } }"
+        "date status total done failed requestBudget startedBy startedAt finishedAt pausedUntil pauseReason } }"
     )
     await served.listened_to()
 
-    served.happen(run_news)
+    served.happen(run_event)
 
     assert await socket.hear() == {
         "type": "next",
@@ -180,7 +189,7 @@ async def test_a_subscriber_hears_of_a_run(served: Served, socket: Socket, run_n
                     "total": 5,
                     "done": 0,
                     "failed": 0,
-                    "keysSufficeFor": 3,
+                    "requestBudget": 3,
                     "startedBy": None,
                     "startedAt": "2026-03-04T03:00:00+00:00",
                     "finishedAt": None,
@@ -192,19 +201,19 @@ async def test_a_subscriber_hears_of_a_run(served: Served, socket: Socket, run_n
     }
 
 
-async def test_a_subscriber_hears_how_far_a_run_has_come(
-    served: Served, socket: Socket, run_news: RecommendationRunEvent
+async def test_a_subscriber_gets_each_state_of_a_run(
+    served: Served, socket: Socket, run_event: RecommendationRunEvent
 ) -> None:
-    """Each step is an event, with the run as it is then."""
+    """Each change is an event with the run at that time."""
     await socket.ask(
         "subscription { recommendationRunUpdates { status done failed pauseReason pausedUntil finishedAt } }"
     )
     await served.listened_to()
 
-    known, at = run_news.model_dump(), datetime(2026, 3, 4, 4, tzinfo=UTC)
-    pause = {"status": RunStatus.PAUSED, "pause_reason": PauseReason.KEYS_RESTING, "paused_until": at}
+    known, at = run_event.model_dump(), datetime(2026, 3, 4, 4, tzinfo=UTC)
+    pause = {"status": RunStatus.PAUSED, "pause_reason": PauseReason.QUOTA_EXHAUSTED, "paused_until": at}
     served.happen(
-        run_news,
+        run_event,
         RecommendationRunProgressed.model_validate(known | {"done": 2}),
         RecommendationRunPaused.model_validate(known | {"done": 3} | pause),
         RecommendationRunProgressed.model_validate(known | {"done": 3}),
@@ -213,46 +222,44 @@ async def test_a_subscriber_hears_how_far_a_run_has_come(
         ),
     )
 
-    heard = [(await socket.hear())["payload"]["data"]["recommendationRunUpdates"] for _ in range(5)]
-    assert [tuple(told.values()) for told in heard] == [
+    received = [(await socket.hear())["payload"]["data"]["recommendationRunUpdates"] for _ in range(5)]
+    assert [tuple(fields.values()) for fields in received] == [
         ("RUNNING", 0, 0, None, None, None),
         ("RUNNING", 2, 0, None, None, None),
-        ("PAUSED", 3, 0, "KEYS_RESTING", at.isoformat(), None),
+        ("PAUSED", 3, 0, "QUOTA_EXHAUSTED", at.isoformat(), None),
         ("RUNNING", 3, 0, None, None, None),
         ("FINISHED", 4, 1, None, None, at.isoformat()),
     ]
 
 
-async def test_a_subscriber_hears_of_nothing_else(
+async def test_a_subscriber_gets_only_its_events(
     served: Served,
     socket: Socket,
     event: LinkRequestEvent,
-    news: NotificationEvent,
-    run_news: RecommendationRunEvent,
+    notification_event: NotificationEvent,
+    run_event: RecommendationRunEvent,
 ) -> None:
-    """Who listens to messages is not told of link requests, nor of runs, nor the other way round."""
+    """Each subscription gets only events of its kind."""
     await socket.ask(MESSAGES, "messages")
     await socket.ask(UPDATES, "requests")
     await socket.ask(RUNS, "runs")
     await served.listened_to(3)
 
-    served.happen(event, news, run_news, event)
+    served.happen(event, notification_event, run_event, event)
 
-    heard = [(await socket.hear())["id"] for _ in range(4)]
-    assert sorted(heard) == ["messages", "requests", "requests", "runs"]
+    received = [(await socket.hear())["id"] for _ in range(4)]
+    assert sorted(received) == ["messages", "requests", "requests", "runs"]
 
 
-async def test_a_subscriber_to_runs_takes_no_filter(served: Served, socket: Socket) -> None:
-    """There is one run a day: whoever listens hears of all."""
+async def test_a_subscription_to_runs_has_no_filter(served: Served, socket: Socket) -> None:
+    """There is one run for each date: a subscriber gets all runs."""
     await socket.ask('subscription { recommendationRunUpdates(date: "2026-03-04") { date } }')
 
     assert code(await socket.hear()) == ("error", "GRAPHQL_INVALID")
 
 
-async def test_subscriptions_of_one_socket_are_told_apart(
-    served: Served, socket: Socket, event: LinkRequestEvent
-) -> None:
-    """Each message says whose it is."""
+async def test_subscriptions_of_one_socket_have_ids(served: Served, socket: Socket, event: LinkRequestEvent) -> None:
+    """Each message has the id of its subscription."""
     await socket.ask(UPDATES, "a")
     await socket.ask(UPDATES, "b")
     await served.listened_to(2)
@@ -262,8 +269,10 @@ async def test_subscriptions_of_one_socket_are_told_apart(
     assert {(await socket.hear())["id"], (await socket.hear())["id"]} == {"a", "b"}
 
 
-async def test_every_socket_hears(served: Served, socket: Socket, manager_token: str, event: LinkRequestEvent) -> None:
-    """An event comes to everybody who has subscribed."""
+async def test_every_socket_gets_the_event(
+    served: Served, socket: Socket, manager_token: str, event: LinkRequestEvent
+) -> None:
+    """All subscribers get an event."""
     async with signed_in(served, manager_token) as other:
         await socket.ask(UPDATES)
         await other.ask(UPDATES)
@@ -274,8 +283,8 @@ async def test_every_socket_hears(served: Served, socket: Socket, manager_token:
         assert [(await each.hear())["type"] for each in (socket, other)] == ["next", "next"]
 
 
-async def test_a_subscription_ends_when_its_client_says_so(served: Served, socket: Socket) -> None:
-    """After `complete` nobody listens, and the id is free again."""
+async def test_complete_ends_a_subscription(served: Served, socket: Socket) -> None:
+    """After `complete` the subscription is closed, and its id is free again."""
     await socket.ask(UPDATES)
     await served.listened_to()
 
@@ -286,8 +295,8 @@ async def test_a_subscription_ends_when_its_client_says_so(served: Served, socke
     assert (await socket.hear())["type"] == "next"
 
 
-async def test_a_closed_socket_leaves_nothing_behind(served: Served, manager_token: str) -> None:
-    """Subscriptions end with their socket."""
+async def test_a_closed_socket_ends_its_subscriptions(served: Served, manager_token: str) -> None:
+    """The subscriptions of a socket end with it."""
     async with signed_in(served, manager_token) as socket:
         await socket.ask(UPDATES)
         await served.listened_to()
@@ -296,7 +305,7 @@ async def test_a_closed_socket_leaves_nothing_behind(served: Served, manager_tok
 
 
 async def test_a_token_that_expires_closes_the_socket(served: Served, settings: Settings) -> None:
-    """A subscription does not outlive the right to it."""
+    """The socket is closed when the token expires."""
     async with signed_in(served, short_lived(settings)) as socket:
         await socket.ask(UPDATES)
         await served.listened_to()
@@ -306,20 +315,20 @@ async def test_a_token_that_expires_closes_the_socket(served: Served, settings: 
 
 
 async def test_a_token_in_the_handshake_does_not_outlive_its_expiry(served: Served, settings: Settings) -> None:
-    """A client that can set headers has no more rights than others: it is refused, or closed when its token expires."""
+    """A token in the headers of the handshake is refused, or the socket is closed when the token expires."""
     headers = {"Authorization": f"Bearer {short_lived(settings)}"}
     async with connected(served, additional_headers=headers) as socket:
         await (await socket.say(INIT)).ask(UPDATES)
         await socket.hear()  # the acknowledgement
 
-        refused_or_closed = await socket.ended(within_s=4)
+        refused_or_closed = await socket.ended()
 
         assert refused_or_closed in ("UNAUTHENTICATED", 4401)
 
 
 @pytest.mark.parametrize("query", [UPDATES, MESSAGES, RUNS])
-async def test_without_a_token_nobody_subscribes(served: Served, query: str) -> None:
-    """What is for managers is refused to who has not signed in; the socket stays open."""
+async def test_a_subscription_requires_a_token(served: Served, query: str) -> None:
+    """A subscription for managers is refused without a token; the socket stays open."""
     async with signed_in(served, None) as socket:
         await socket.ask(query)
 
@@ -329,8 +338,8 @@ async def test_without_a_token_nobody_subscribes(served: Served, query: str) -> 
 
 
 @pytest.mark.parametrize("query", [UPDATES, MESSAGES, RUNS])
-async def test_users_do_not_subscribe(served: Served, user_token: str, query: str) -> None:
-    """What is for managers is refused to users."""
+async def test_users_may_not_subscribe(served: Served, user_token: str, query: str) -> None:
+    """A subscription for managers is refused to users."""
     async with signed_in(served, user_token) as socket:
         await socket.ask(query)
 
@@ -338,15 +347,15 @@ async def test_users_do_not_subscribe(served: Served, user_token: str, query: st
 
 
 @pytest.mark.parametrize("field", ["linkRequestUpdates", "notificationUpdates"])
-async def test_what_is_no_cafe_is_not_listened_to(served: Served, socket: Socket, field: str) -> None:
-    """A filter that is no id is refused."""
+async def test_a_wrong_cafe_id_is_refused(served: Served, socket: Socket, field: str) -> None:
+    """A filter that is not an id is refused."""
     await socket.ask(f'subscription {{ {field}(cafeId: "x") {{ id }} }}')
 
     assert code(await socket.hear()) == ("error", "BAD_INPUT")
 
 
-async def test_who_is_switched_off_starts_nothing_more(served: Served, socket: Socket, clients: Clients) -> None:
-    """Each operation asks anew who it is."""
+async def test_a_deactivated_user_starts_no_operation(served: Served, socket: Socket, clients: Clients) -> None:
+    """Each operation authenticates the caller again."""
     async with clients.db() as session:
         await session.execute(sa.text("UPDATE users SET is_active = false"))
 
@@ -356,8 +365,10 @@ async def test_who_is_switched_off_starts_nothing_more(served: Served, socket: S
 
 
 @pytest.mark.parametrize("change", ["UPDATE users SET is_active = false", "UPDATE users SET role = 'user'"])
-async def test_who_may_listen_no_more_is_told(served: Served, socket: Socket, clients: Clients, change: str) -> None:
-    """A subscription ends when its user is switched off, or is no manager any more."""
+async def test_a_subscription_ends_when_the_viewer_loses_the_right(
+    served: Served, socket: Socket, clients: Clients, change: str
+) -> None:
+    """A subscription ends with an error when its user is deactivated or no manager any more."""
     await socket.ask(UPDATES)
     await served.listened_to()
 
@@ -368,10 +379,10 @@ async def test_who_may_listen_no_more_is_told(served: Served, socket: Socket, cl
     await served.listened_to(0)
 
 
-async def test_who_keeps_their_rights_goes_on_listening(
+async def test_other_subscriptions_continue(
     served: Served, socket: Socket, settings: Settings, clients: Clients, event: LinkRequestEvent
 ) -> None:
-    """What ends for one goes on for others."""
+    """The end of one user's subscription does not end those of other users."""
     other = User(tgid=3003, name="Pavel", role=Role.MANAGER)
     async with clients.db() as session:
         session.add(other)
@@ -388,8 +399,8 @@ async def test_who_keeps_their_rights_goes_on_listening(
         assert (await socket.hear())["type"] == "next"
 
 
-async def test_a_subscriber_that_falls_behind_is_told(served: Served, socket: Socket, event: LinkRequestEvent) -> None:
-    """When more events wait than there is room for, those that did fit come, and then the end with its code."""
+async def test_a_slow_subscriber_gets_an_error(served: Served, socket: Socket, event: LinkRequestEvent) -> None:
+    """When the queue is full, the subscriber gets the queued events, and then SLOW_CONSUMER."""
     await socket.ask(UPDATES)
     await served.listened_to()
 

@@ -8,8 +8,8 @@ import pytest
 from app.clients import Clients
 from app.models import Cafe, LinkRequest
 from app.settings import Settings
+from tests.apis import calling_api, rows
 from tests.conftest import MANAGER_TGID
-from tests.doors import calling_api, rows
 
 JSON = "application/json"
 GRAPHQL_RESPONSE = "application/graphql-response+json"
@@ -70,7 +70,7 @@ NOT_A_REQUEST = {
 
 @pytest.fixture
 def graphql(called: httpx.AsyncClient, manager_token: str) -> httpx.AsyncClient:
-    """A manager at the endpoint."""
+    """A client with a manager's token."""
     called.headers["Authorization"] = f"Bearer {manager_token}"
     return called
 
@@ -84,8 +84,8 @@ def codes(response: httpx.Response) -> set[str]:
 
 
 @pytest.mark.parametrize(("accept", "status"), [(JSON, 200), (GRAPHQL_RESPONSE, 400)])
-async def test_a_document_that_is_wrong_is_not_executed(graphql: httpx.AsyncClient, accept: str, status: int) -> None:
-    """It has a code and no `data`; only the newer media type says it with the status."""
+async def test_an_invalid_document_is_not_executed(graphql: httpx.AsyncClient, accept: str, status: int) -> None:
+    """The answer has a code and no `data`; only the newer media type has the status 400."""
     responses = {name: await ask(graphql, document, accept) for name, document in NOT_EXECUTED.items()}
 
     assert {
@@ -94,8 +94,8 @@ async def test_a_document_that_is_wrong_is_not_executed(graphql: httpx.AsyncClie
 
 
 @pytest.mark.parametrize("accept", [JSON, GRAPHQL_RESPONSE, f"{GRAPHQL_RESPONSE}, {JSON};q=0.9", "*/*"])
-async def test_an_answer_is_of_the_type_that_was_asked_for(graphql: httpx.AsyncClient, accept: str) -> None:
-    """The newer media type is for those who know it."""
+async def test_an_answer_has_the_accepted_type(graphql: httpx.AsyncClient, accept: str) -> None:
+    """Only clients that accept the newer media type get it."""
     response = await ask(graphql, "{ me { tgid } }", accept)
 
     expected = GRAPHQL_RESPONSE if GRAPHQL_RESPONSE in accept else JSON
@@ -104,31 +104,30 @@ async def test_an_answer_is_of_the_type_that_was_asked_for(graphql: httpx.AsyncC
 
 
 @pytest.mark.parametrize(("accept", "status"), [(JSON, 200), (GRAPHQL_RESPONSE, 400)])
-async def test_variables_that_cannot_be_coerced_are_not_executed(
-    graphql: httpx.AsyncClient, accept: str, status: int
-) -> None:
-    """A wrong variable is BAD_INPUT, and names itself."""
+async def test_a_wrong_variable_is_bad_input(graphql: httpx.AsyncClient, accept: str, status: int) -> None:
+    """The error names the variable, and nothing is executed."""
     response = await ask(graphql, "query ($id: ID!) { cafe(id: $id) { id } }", accept, variables={"id": 1.5})
 
     [error] = response.json()["errors"]
-    assert error["extensions"] == {"code": "BAD_INPUT", "details": {"field": "id"}}
+    assert error["extensions"] == bad_input("id", "ID cannot represent value: 1.5")
     assert ("data" in response.json(), response.status_code) == (False, status)
 
 
 @pytest.mark.parametrize("accept", [JSON, GRAPHQL_RESPONSE])
-async def test_what_was_executed_is_answered_with_200(graphql: httpx.AsyncClient, accept: str) -> None:
-    """A field that fails is an answer, with `data`."""
+async def test_an_executed_operation_is_answered_with_200(graphql: httpx.AsyncClient, accept: str) -> None:
+    """An operation with a failed field has `data` and the status 200."""
     response = await ask(graphql, "{ cafe(id: 999) { id } }", accept)
 
     assert (response.status_code, response.json()["data"], codes(response)) == (200, None, {"NOT_FOUND"})
 
 
-async def test_null_for_what_is_never_null_is_bad_input(graphql: httpx.AsyncClient) -> None:
-    """A variable that may be null, where the argument may not, is found out late; it is BAD_INPUT all the same."""
+async def test_null_for_a_required_argument_is_bad_input(graphql: httpx.AsyncClient) -> None:
+    """A nullable variable in a required argument is found during the execution, and is BAD_INPUT as well."""
     response = await ask(graphql, "query ($n: Int = 5) { cafes(first: $n) { nodes { id } } }", variables={"n": None})
 
     [error] = response.json()["errors"]
-    assert error["extensions"] == {"code": "BAD_INPUT", "details": {"field": "first"}}
+    detail = "Expected variable '$n' provided to non-null type 'Int!' not to be None."
+    assert error["extensions"] == bad_input("first", detail)
 
 
 LITERALS = {
@@ -142,22 +141,28 @@ LITERALS = {
 }
 
 
+def bad_input(field: str, detail: str) -> dict[str, Any]:
+    """Return the extensions of a BAD_INPUT error that names one field."""
+    return {"code": "BAD_INPUT", "details": {"field": field, "errors": [{"field": field, "detail": detail}]}}
+
+
 async def test_a_literal_is_checked_like_a_variable(graphql: httpx.AsyncClient, clients: Clients, cafe: Cafe) -> None:
-    """What is wrong in the document itself is BAD_INPUT, and names its argument."""
+    """A wrong literal in the document is BAD_INPUT, and the error names the argument."""
     before = await rows(clients)
 
-    told = {
+    errors = {
         literal: (await ask(graphql, f"mutation {{ {literal} {{ id }} }}")).json()["errors"] for literal in LITERALS
     }
 
-    assert {literal: [error["extensions"] for error in errors] for literal, errors in told.items()} == {
-        literal: [{"code": "BAD_INPUT", "details": {"field": field}}] for literal, field in LITERALS.items()
-    }
+    for literal, field in LITERALS.items():
+        [error] = errors[literal]
+        [problem] = error["extensions"]["details"]["errors"]
+        assert error["extensions"] == bad_input(field, problem["detail"])
     assert await rows(clients) == before
 
 
-async def test_what_is_no_request_is_answered_in_json(called: httpx.AsyncClient) -> None:
-    """Whatever comes as a body, the answer is 400 and an error with a code."""
+async def test_a_malformed_request_is_answered_in_json(called: httpx.AsyncClient) -> None:
+    """The answer to a malformed body is 400 with an error that has a code."""
     responses = {
         name: await called.post("/graphql", content=body, headers={"Content-Type": JSON})
         for name, body in NOT_A_REQUEST.items()
@@ -173,8 +178,8 @@ async def test_what_is_no_request_is_answered_in_json(called: httpx.AsyncClient)
     } == dict.fromkeys(NOT_A_REQUEST, (400, JSON, True))
 
 
-async def test_a_body_that_is_not_called_json_is_refused(called: httpx.AsyncClient) -> None:
-    """A form on another site can send such types without asking: they are not read."""
+async def test_a_body_of_another_type_is_refused(called: httpx.AsyncClient) -> None:
+    """A form on another site can send such types without a preflight, so they are not read."""
     types = ("", "text/plain", "application/x-www-form-urlencoded", "application/graphql")
 
     responses = [
@@ -187,8 +192,8 @@ async def test_a_body_that_is_not_called_json_is_refused(called: httpx.AsyncClie
     ]
 
 
-async def test_a_form_is_no_request(called: httpx.AsyncClient) -> None:
-    """Uploads are not a thing here."""
+async def test_a_form_is_refused(called: httpx.AsyncClient) -> None:
+    """The API has no uploads."""
     response = await called.post(
         "/graphql", files={"operations": (None, '{"query": "{ __typename }"}'), "map": (None, "{}")}
     )
@@ -196,8 +201,8 @@ async def test_a_form_is_no_request(called: httpx.AsyncClient) -> None:
     assert (response.status_code, codes(response)) == (400, {"GRAPHQL_INVALID"})
 
 
-async def test_a_query_with_variables_may_come_by_get(graphql: httpx.AsyncClient, cafe: Cafe) -> None:
-    """Reading works with GET; variables are JSON in the address."""
+async def test_a_query_may_come_by_get(graphql: httpx.AsyncClient, cafe: Cafe) -> None:
+    """GET reads; the variables are JSON in the URL."""
     response = await graphql.get(
         "/graphql",
         params={"query": "query ($id: ID!) { cafe(id: $id) { name } }", "variables": f'{{"id": {cafe.id}}}'},
@@ -206,8 +211,8 @@ async def test_a_query_with_variables_may_come_by_get(graphql: httpx.AsyncClient
     assert response.json() == {"data": {"cafe": {"name": cafe.name}}}
 
 
-async def test_variables_that_are_no_object_are_refused_by_get(graphql: httpx.AsyncClient) -> None:
-    """Variables in the address are checked like those in a body."""
+async def test_malformed_variables_are_refused_by_get(graphql: httpx.AsyncClient) -> None:
+    """Variables in the URL are validated like those in a body."""
     variables = ("[", "[]", "42", "null x", b"\xed\xa0\x80")
 
     responses = [
@@ -220,7 +225,7 @@ async def test_variables_that_are_no_object_are_refused_by_get(graphql: httpx.As
 
 
 async def test_a_mutation_by_get_is_refused(graphql: httpx.AsyncClient, clients: Clients, linked: LinkRequest) -> None:
-    """A link on another site changes nothing."""
+    """A link on another site cannot change anything."""
     before = await rows(clients)
 
     response = await graphql.get("/graphql", params={"query": "mutation { unlink(cafeId: 1) { id } }"})
@@ -231,7 +236,7 @@ async def test_a_mutation_by_get_is_refused(graphql: httpx.AsyncClient, clients:
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_a_subscription_needs_a_stream(graphql: httpx.AsyncClient, method: str) -> None:
-    """What is no single answer is not given as one."""
+    """A subscription is refused if the client accepts no event stream."""
     query = "subscription { linkRequestUpdates { id } }"
     request = {"params": {"query": query}} if method == "GET" else {"json": {"query": query}}
 
@@ -241,7 +246,7 @@ async def test_a_subscription_needs_a_stream(graphql: httpx.AsyncClient, method:
 
 
 async def test_other_methods_are_not_allowed(called: httpx.AsyncClient) -> None:
-    """405 names the methods that there are."""
+    """The 405 answer names the allowed methods."""
     responses = [await called.request(method, "/graphql") for method in ("PUT", "PATCH", "DELETE")]
 
     assert [(response.status_code, response.headers["allow"], codes(response)) for response in responses] == [
@@ -249,30 +254,30 @@ async def test_other_methods_are_not_allowed(called: httpx.AsyncClient) -> None:
     ] * 3
 
 
-async def test_a_document_may_hold_several_operations(graphql: httpx.AsyncClient) -> None:
-    """The operation's name says which is meant."""
+async def test_a_document_may_have_several_operations(graphql: httpx.AsyncClient) -> None:
+    """The name of the operation selects one."""
     response = await ask(graphql, "query A { me { tgid } } query B { me { name } }", operationName="B")
 
     assert response.json() == {"data": {"me": {"name": "Maria"}}}
 
 
-async def test_one_of_several_operations_is_not_guessed(graphql: httpx.AsyncClient) -> None:
-    """Without a name it is not known which is meant (GraphQL, section 6.1)."""
+async def test_one_of_several_operations_must_be_named(graphql: httpx.AsyncClient) -> None:
+    """Without a name no operation is executed (GraphQL, section 6.1)."""
     response = await ask(graphql, "query A { me { tgid } } query B { me { name } }")
 
     assert codes(response) == {"GRAPHQL_INVALID"}
 
 
-async def test_fields_beside_one_that_fails_share_its_fate(graphql: httpx.AsyncClient) -> None:
-    """Root fields are never null: the answer is whole or not at all, and says which field it was."""
+async def test_a_failed_root_field_fails_the_operation(graphql: httpx.AsyncClient) -> None:
+    """Root fields are never null, so the answer has no data; the error has the path."""
     response = await ask(graphql, "{ a: me { tgid } b: cafe(id: 999) { id } }")
 
     assert response.json()["data"] is None
     assert [error["path"] for error in response.json()["errors"]] == [["b"]]
 
 
-async def test_fields_side_by_side_are_resolved_together(graphql: httpx.AsyncClient, cafe: Cafe) -> None:
-    """Fields of one operation run at the same time, and do not disturb each other."""
+async def test_sibling_fields_run_concurrently(graphql: httpx.AsyncClient, cafe: Cafe) -> None:
+    """Fields of one operation run at the same time and do not disturb each other."""
     fields = " ".join(f"a{n}: cafe(id: {cafe.id}) {{ name }} b{n}: me {{ name }}" for n in range(20))
 
     response = await ask(graphql, f"{{ {fields} }}")
@@ -280,8 +285,8 @@ async def test_fields_side_by_side_are_resolved_together(graphql: httpx.AsyncCli
     assert len(response.json()["data"]) == 40
 
 
-async def test_a_request_shows_its_cafe(graphql: httpx.AsyncClient, linked: LinkRequest) -> None:
-    """In GraphQL a request leads to its cafe, with its chat for managers."""
+async def test_a_link_request_has_its_cafe(graphql: httpx.AsyncClient, linked: LinkRequest) -> None:
+    """A link request has its cafe, with the chat for managers."""
     response = await ask(graphql, "{ linkRequests { nodes { cafe { name tgChatId } } } }")
 
     assert response.json()["data"]["linkRequests"]["nodes"] == [
@@ -289,8 +294,8 @@ async def test_a_request_shows_its_cafe(graphql: httpx.AsyncClient, linked: Link
     ]
 
 
-async def test_a_connection_tells_where_it_is(graphql: httpx.AsyncClient, linked: LinkRequest) -> None:
-    """Relay's page information: the ends of this page, and whether there is more on either side."""
+async def test_a_connection_has_page_info(graphql: httpx.AsyncClient, linked: LinkRequest) -> None:
+    """The page info has the cursors of this page, and whether there are more pages on either side."""
     response = await ask(
         graphql,
         "{ cafes { edges { cursor node { id } } nodes { id }"
@@ -308,8 +313,8 @@ async def test_a_connection_tells_where_it_is(graphql: httpx.AsyncClient, linked
     }
 
 
-async def test_introspection_can_be_switched_off(settings: Settings, people: None) -> None:
-    """The setting reaches the endpoint."""
+async def test_introspection_can_be_disabled(settings: Settings, people: None) -> None:
+    """The setting disables introspection at the endpoint."""
     async with calling_api(settings.model_copy(update={"graphql_introspection": False})) as api:
         response = await ask(api, "{ __schema { queryType { name } } }")
 

@@ -9,12 +9,12 @@ from datetime import timedelta
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from app.auth import issue_token
+from app.auth.tokens import issue_token
 from app.models import Cafe, LinkRequest, Role, User
 from app.schema.transport import OPERATIONS_PER_SOCKET
 from app.settings import Settings
+from tests.apis import CHAT, INIT, Served, Socket, code, connected, serving_api, signed_in
 from tests.conftest import MANAGER_TGID
-from tests.doors import CHAT, INIT, Served, Socket, code, connected, serving_api, signed_in
 
 UPDATES = "subscription { linkRequestUpdates { id } }"
 
@@ -57,7 +57,7 @@ NOT_MESSAGES: dict[str, str | bytes] = {
 
 
 async def test_a_socket_is_acknowledged(served: Served) -> None:
-    """The first message is answered; it needs no token."""
+    """The server acknowledges `connection_init`, which needs no token."""
     payloads: tuple[dict[str, object], ...] = ({}, {"payload": {}}, {"payload": None}, {"payload": {"other": [1]}})
     answers = []
     for payload in payloads:
@@ -68,7 +68,7 @@ async def test_a_socket_is_acknowledged(served: Served) -> None:
     assert answers == [{"type": "connection_ack"}] * len(payloads)
 
 
-async def test_completing_what_is_not_there_is_no_fault(socket: Socket) -> None:
+async def test_completing_an_unknown_operation_is_accepted(socket: Socket) -> None:
     """Server and client may end an operation at the same time."""
     await socket.say({"type": "complete", "id": "never"})
 
@@ -78,22 +78,22 @@ async def test_completing_what_is_not_there_is_no_fault(socket: Socket) -> None:
 
 @pytest.mark.parametrize("payload", [{}, {"payload": {"a": 1}}])
 async def test_a_ping_is_answered(socket: Socket, payload: dict[str, object]) -> None:
-    """Either side may see whether the other is there."""
+    """The server answers a ping with a pong."""
     await socket.say({"type": "ping", **payload})
 
     assert (await socket.hear())["type"] == "pong"
 
 
-async def test_a_pong_is_taken(socket: Socket) -> None:
-    """A pong that nobody asked for is a heartbeat."""
+async def test_a_pong_is_accepted(socket: Socket) -> None:
+    """A pong without a ping is a heartbeat."""
     await socket.say({"type": "pong"})
 
     await socket.say({"type": "ping"})
     assert await socket.hear() == {"type": "pong"}
 
 
-async def test_what_is_no_message_closes_the_socket(served: Served, manager_token: str) -> None:
-    """Whatever a frame holds that the protocol does not know, the socket is closed with 4400."""
+async def test_an_unknown_message_closes_the_socket(served: Served, manager_token: str) -> None:
+    """A frame that is not a message of the protocol closes the socket with 4400."""
     codes = {}
     for name, frame in NOT_MESSAGES.items():
         async with signed_in(served, manager_token) as socket:
@@ -103,8 +103,8 @@ async def test_what_is_no_message_closes_the_socket(served: Served, manager_toke
     assert codes == dict.fromkeys(NOT_MESSAGES, 4400)
 
 
-async def test_a_payload_that_is_no_object_closes_the_socket(served: Served) -> None:
-    """`connection_init` carries an object, if anything."""
+async def test_a_malformed_payload_closes_the_socket(served: Served) -> None:
+    """The payload of `connection_init` must be an object."""
     codes = []
     payloads: tuple[object, ...] = ([], "x", 42, True)
     for payload in payloads:
@@ -115,8 +115,8 @@ async def test_a_payload_that_is_no_object_closes_the_socket(served: Served) -> 
     assert codes == [4400] * 4
 
 
-async def test_what_is_no_token_closes_the_socket(served: Served) -> None:
-    """A token that cannot be read is refused at once, with 4401."""
+async def test_a_malformed_token_closes_the_socket(served: Served) -> None:
+    """A malformed token closes the socket immediately with 4401."""
     codes = []
     for authorization in BAD_AUTHORIZATIONS:
         async with connected(served) as socket:
@@ -130,7 +130,7 @@ async def test_what_is_no_token_closes_the_socket(served: Served) -> None:
 async def test_a_forged_or_expired_token_closes_the_socket(
     served: Served, settings: Settings, secret: str | None, ttl: int
 ) -> None:
-    """So is one that somebody else has signed, or that has expired."""
+    """A token with another signature, or an expired one, closes the socket with 4401."""
     other = Settings.model_validate(settings.model_dump() | ({"jwt_secret_key": secret} if secret else {}))
     token = issue_token(other, User(tgid=MANAGER_TGID, name="", role=Role.MANAGER), timedelta(seconds=ttl))
     async with connected(served) as socket:
@@ -139,8 +139,8 @@ async def test_a_forged_or_expired_token_closes_the_socket(
         assert await socket.closed() == 4401
 
 
-async def test_the_keys_case_does_not_matter(served: Served, manager_token: str) -> None:
-    """A payload's key is read like a header's name."""
+async def test_the_case_of_the_key_does_not_matter(served: Served, manager_token: str) -> None:
+    """The key in the payload is read like the name of a header."""
     for key in ("authorization", "AUTHORIZATION", "aUTHORIZATION"):
         async with connected(served) as socket:
             await socket.say(INIT | {"payload": {key: f"Bearer {manager_token}"}})
@@ -151,7 +151,7 @@ async def test_the_keys_case_does_not_matter(served: Served, manager_token: str)
             assert (await socket.hear())["payload"] == {"data": {"me": {"tgid": MANAGER_TGID}}}
 
 
-async def test_nothing_can_be_asked_before_the_beginning(served: Served) -> None:
+async def test_an_operation_before_the_init_closes_the_socket(served: Served) -> None:
     """An operation before `connection_init` closes the socket with 4401."""
     async with connected(served) as socket:
         await socket.ask("{ __typename }")
@@ -159,7 +159,7 @@ async def test_nothing_can_be_asked_before_the_beginning(served: Served) -> None
         assert await socket.closed() == 4401
 
 
-async def test_there_is_one_beginning(socket: Socket) -> None:
+async def test_a_second_init_closes_the_socket(socket: Socket) -> None:
     """A second `connection_init` closes the socket with 4429."""
     await socket.say(INIT)
 
@@ -167,8 +167,8 @@ async def test_there_is_one_beginning(socket: Socket) -> None:
 
 
 @pytest.mark.parametrize("id_", ["1", "x" * 500])
-async def test_an_id_is_used_once_at_a_time(served: Served, socket: Socket, id_: str) -> None:
-    """A second operation with the id of one that goes on closes the socket with 4409."""
+async def test_an_id_in_use_closes_the_socket(served: Served, socket: Socket, id_: str) -> None:
+    """A second operation with the id of a running one closes the socket with 4409."""
     await socket.ask(UPDATES, id_)
     await served.listened_to()
 
@@ -178,8 +178,8 @@ async def test_an_id_is_used_once_at_a_time(served: Served, socket: Socket, id_:
 
 
 @pytest.mark.parametrize("protocol", ["graphql-ws", "soap"])
-async def test_other_protocols_are_not_spoken(served: Served, protocol: str) -> None:
-    """Neither the older protocol of Apollo's nor any other is accepted."""
+async def test_other_protocols_are_refused(served: Served, protocol: str) -> None:
+    """The server refuses Apollo's older protocol and all others."""
     async with connected(served, protocol) as socket:
         assert socket.connection.subprotocol is None
         assert await socket.closed() == 4406
@@ -196,25 +196,25 @@ WRONG = {
 }
 
 
-async def test_what_is_wrong_ends_the_operation_and_not_the_socket(socket: Socket) -> None:
-    """An operation that cannot be executed has an error with a code; the others go on."""
-    told = {}
+async def test_an_invalid_operation_does_not_close_the_socket(socket: Socket) -> None:
+    """An operation that cannot be executed gets an error with a code; the others continue."""
+    answers = {}
     for query in WRONG:
         await socket.ask(query)
-        told[query] = code(await socket.hear())
+        answers[query] = code(await socket.hear())
 
-    assert told == {query: ("error", expected) for query, expected in WRONG.items()}
+    assert answers == {query: ("error", expected) for query, expected in WRONG.items()}
 
 
-async def test_an_unknown_operation_name_ends_the_operation_and_not_the_socket(socket: Socket) -> None:
-    """So has one whose name is not in the document, however long it is."""
+async def test_an_unknown_operation_name_does_not_close_the_socket(socket: Socket) -> None:
+    """An operation whose name is not in the document gets an error, for a name of any length."""
     await socket.ask("query A { __typename }", operationName="x" * 500)
 
     assert code(await socket.hear()) == ("error", "GRAPHQL_INVALID")
 
 
 async def test_queries_work_over_the_socket(socket: Socket) -> None:
-    """One answer, and the operation is complete."""
+    """A query has one answer, and then the operation is complete."""
     await socket.ask("query ($first: Int!) { cafes(first: $first) { totalCount } }", variables={"first": 1})
 
     assert await socket.hear() == {"type": "next", "id": "1", "payload": {"data": {"cafes": {"totalCount": 0}}}}
@@ -222,36 +222,36 @@ async def test_queries_work_over_the_socket(socket: Socket) -> None:
 
 
 async def test_mutations_work_over_the_socket(socket: Socket, pending: LinkRequest) -> None:
-    """A manager may decide there, too."""
+    """A manager may call a mutation over the socket."""
     await socket.ask(f"mutation {{ approve(requestId: {pending.id}) {{ status processedBy }} }}")
 
     assert (await socket.hear())["payload"]["data"] == {"approve": {"status": "APPROVED", "processedBy": MANAGER_TGID}}
 
 
 async def test_a_field_that_fails_is_answered(socket: Socket) -> None:
-    """An error of an operation that was executed is part of its answer."""
+    """An error of an executed operation is part of its answer."""
     await socket.ask("{ cafe(id: 999) { id } }")
 
     assert code(await socket.hear()) == ("next", "NOT_FOUND")
 
 
-async def test_a_wrong_variable_is_told(socket: Socket) -> None:
-    """A variable that cannot be coerced has its code there, too."""
+async def test_a_wrong_variable_is_bad_input(socket: Socket) -> None:
+    """A variable that cannot be coerced is BAD_INPUT."""
     await socket.ask("query ($id: ID!) { cafe(id: $id) { id } }")
 
     assert code(await socket.hear())[1] == "BAD_INPUT"
 
 
-async def test_anybody_may_ask_for_a_link_over_the_socket(served: Served, cafe: Cafe) -> None:
-    """What needs no token needs none there."""
+async def test_a_link_request_over_the_socket_needs_no_token(served: Served, cafe: Cafe) -> None:
+    """A public operation needs no token over the socket."""
     async with signed_in(served, None) as socket:
         await socket.ask(f"mutation {{ linkRequest(cafeId: {cafe.id}, tgChatId: {CHAT}) {{ status }} }}")
 
         assert (await socket.hear())["payload"]["data"] == {"linkRequest": {"status": "PENDING"}}
 
 
-async def test_a_socket_has_so_many_operations_and_no_more(served: Served, socket: Socket) -> None:
-    """One more is refused, with a code like any other error."""
+async def test_a_socket_has_a_limit_of_operations(served: Served, socket: Socket) -> None:
+    """One operation above the limit is refused with a code."""
     for number in range(OPERATIONS_PER_SOCKET):
         await socket.ask(UPDATES, str(number))
     await served.listened_to(OPERATIONS_PER_SOCKET)
@@ -264,7 +264,7 @@ async def test_a_socket_has_so_many_operations_and_no_more(served: Served, socke
 
 
 async def test_a_foreign_page_gets_no_socket(served: Served) -> None:
-    """A page of another origin is refused at the handshake."""
+    """The handshake refuses a page of another origin."""
     with pytest.raises(InvalidStatus) as refused:
         async with connected(served, origin="https://evil.example"):
             pass
@@ -274,7 +274,7 @@ async def test_a_foreign_page_gets_no_socket(served: Served) -> None:
 
 @pytest.mark.parametrize("origin", ["own", "https://dashboard.example"])
 async def test_our_own_pages_get_a_socket(settings: Settings, people: None, origin: str) -> None:
-    """The origin that serves it is welcome, and so are those of CORS_ORIGINS."""
+    """The handshake accepts the server's own origin and those of CORS_ORIGINS."""
     allowing = settings.model_copy(update={"cors_origins": ("https://dashboard.example",)})
     async with (
         serving_api(allowing) as served,

@@ -1,34 +1,34 @@
-"""What Telegram's answers mean for a message: taken, surely not taken, or nobody knows."""
+"""The meaning of Telegram's answers for a message: accepted, certainly not accepted, or delivery unknown."""
 
 import asyncio
 
 import pytest
 from structlog.testing import capture_logs
 
+from app.dev.ports import free_port
 from app.dev.telegram.faults import Failure, FailureKind
 from app.telegram import buttons
 from app.telegram.sender import (
     UNKNOWN_RETRY_AFTER_S,
     ChatGone,
     ChatMoved,
-    NotNow,
-    OutcomeUnknown,
+    DeliveryUnknown,
     Refused,
+    RetryAfter,
     Unreachable,
     make_bot,
+    remove_markup,
     send,
-    understood,
-    without_markup,
+    translate_errors,
 )
-from tests.conftest import free_port
 from tests.servers import until
-from tests.telegram.conftest import TOKEN, World, read_in
+from tests.telegram_standin import TOKEN, World, read_in
 
 TEXT = "<b>Soup</b> &amp; salad"
 
 
 async def test_a_message_is_sent(world: World) -> None:
-    """What is sent is read in the chat, as HTML, and known by its number."""
+    """A sent message is in the chat, as HTML, with the returned id."""
     chat = world.group()
 
     message_id = await send(world.bot, chat.id, TEXT)
@@ -37,21 +37,21 @@ async def test_a_message_is_sent(world: World) -> None:
 
 
 MEANINGS = {
-    FailureKind.RATE_LIMIT: NotNow,
-    FailureKind.SERVER_ERROR: OutcomeUnknown,
-    FailureKind.BAD_GATEWAY: OutcomeUnknown,
-    FailureKind.DROP_BEFORE: OutcomeUnknown,
-    FailureKind.DROP_AFTER: OutcomeUnknown,
+    FailureKind.RATE_LIMIT: RetryAfter,
+    FailureKind.SERVER_ERROR: DeliveryUnknown,
+    FailureKind.BAD_GATEWAY: DeliveryUnknown,
+    FailureKind.DROP_BEFORE: DeliveryUnknown,
+    FailureKind.DROP_AFTER: DeliveryUnknown,
     FailureKind.BLOCKED: ChatGone,
     FailureKind.KICKED: ChatGone,
     FailureKind.MIGRATE: ChatMoved,
 }
-"""The two others have tests of their own: a call that hangs, and markup that cannot be parsed."""
+"""The two other kinds have separate tests: a call that hangs, and markup that cannot be parsed."""
 
 
 @pytest.mark.parametrize("kind", MEANINGS)
-async def test_what_a_failure_means(world: World, kind: FailureKind) -> None:
-    """Each way in which Telegram can fail is a class of its own."""
+async def test_each_kind_of_failure_raises_its_error(world: World, kind: FailureKind) -> None:
+    """Each kind of failure in Telegram raises a separate class of error."""
     chat = world.group()
     world.fail(kind)
 
@@ -59,93 +59,93 @@ async def test_what_a_failure_means(world: World, kind: FailureKind) -> None:
         await send(world.bot, chat.id, TEXT)
 
 
-def test_each_failure_has_a_meaning() -> None:
-    """Nothing that the stand-in can do is left out here."""
+def test_each_kind_of_failure_is_tested() -> None:
+    """The tests cover every kind of failure that the stand-in can produce."""
     assert {*MEANINGS, FailureKind.HANG, FailureKind.BAD_ENTITIES} == set(FailureKind)
 
 
-async def test_a_call_that_hangs_has_no_known_outcome(world: World) -> None:
-    """Who gets no answer cannot know whether Telegram has taken the message."""
+async def test_the_delivery_is_unknown_after_a_call_that_hangs(world: World) -> None:
+    """Without an answer the sender cannot know whether Telegram has accepted the message."""
     chat = world.group()
     world.fail(FailureKind.HANG)
     sending = asyncio.create_task(send(world.bot, chat.id, TEXT))
     await until(lambda: not world.state.failures.pending())
 
-    with world.dropping_calls_that_hang(), pytest.raises(OutcomeUnknown):
+    with world.dropping_calls_that_hang(), pytest.raises(DeliveryUnknown):
         await sending
 
 
-async def test_a_connection_that_breaks_may_have_carried_the_message(world: World) -> None:
-    """The reason why the outcome is not known: the work may have been done."""
+async def test_a_broken_connection_may_have_delivered_the_message(world: World) -> None:
+    """The delivery is unknown because Telegram may have sent the message before the connection broke."""
     chat = world.group()
     world.fail(FailureKind.DROP_AFTER)
 
-    with pytest.raises(OutcomeUnknown):
+    with pytest.raises(DeliveryUnknown):
         await send(world.bot, chat.id, TEXT)
 
     assert read_in(chat) == [TEXT]
 
 
-async def test_telegrams_wait_is_told(world: World) -> None:
-    """A 429 says for how long nothing may be sent."""
+async def test_a_rate_limit_has_its_retry_after(world: World) -> None:
+    """A 429 says for how long the bot must wait."""
     chat = world.group()
     world.fail(FailureKind.RATE_LIMIT, after=17)
 
-    with pytest.raises(NotNow) as refused:
+    with pytest.raises(RetryAfter) as raised:
         await send(world.bot, chat.id, TEXT)
 
-    assert refused.value.retry_after == 17
+    assert raised.value.retry_after == 17
 
 
-async def test_a_wait_that_is_not_told_is_assumed(world: World) -> None:
-    """A 429 without `retry_after` is one too."""
+async def test_a_rate_limit_without_retry_after_has_a_default(world: World) -> None:
+    """A 429 without `retry_after` is also a rate limit, with a default time."""
     chat = world.group()
     world.state.failures.add(Failure(kind=FailureKind.RATE_LIMIT))
 
-    with pytest.raises(NotNow) as refused:
+    with pytest.raises(RetryAfter) as raised:
         await send(world.bot, chat.id, TEXT)
 
-    assert refused.value.retry_after == UNKNOWN_RETRY_AFTER_S
+    assert raised.value.retry_after == UNKNOWN_RETRY_AFTER_S
 
 
-async def test_where_a_group_has_moved_is_told(world: World) -> None:
-    """A group that became a supergroup names its new id."""
+async def test_a_moved_group_has_its_new_id(world: World) -> None:
+    """The error for a group that became a supergroup has its new id."""
     chat = world.group()
     new_id = world.state.free_id("supergroup")
     world.state.failures.add(Failure(kind=FailureKind.MIGRATE, migrate_to_chat_id=new_id))
 
-    with pytest.raises(ChatMoved) as moved:
+    with pytest.raises(ChatMoved) as raised:
         await send(world.bot, chat.id, TEXT)
 
-    assert moved.value.chat_id == new_id
+    assert raised.value.chat_id == new_id
 
 
-async def test_a_chat_that_is_not_there_is_gone(world: World) -> None:
-    """Telegram does not know the chat, however often it is asked."""
+async def test_an_unknown_chat_is_gone(world: World) -> None:
+    """A chat that Telegram does not know counts as gone."""
     with pytest.raises(ChatGone, match="chat not found"):
         await send(world.bot, -404, TEXT)
 
 
 async def test_a_message_that_is_too_long_is_refused(world: World) -> None:
-    """A text that Telegram does not take is refused, whatever is tried."""
+    """Telegram refuses a text that is too long, and a retry would not help."""
     with pytest.raises(Refused, match="message is too long"):
         await send(world.bot, world.group().id, "x" * 4097)
 
 
-async def test_markup_that_cannot_be_parsed_is_left_out(world: World) -> None:
-    """A mistake of ours in the markup does not keep a kitchen from its orders."""
+async def test_unparsable_markup_is_removed(world: World) -> None:
+    """A mistake of ours in the markup does not keep a cafe from its orders."""
     chat = world.group()
     world.fail(FailureKind.BAD_ENTITIES)
 
     message_id = await send(world.bot, chat.id, TEXT)
 
-    assert [(it.id, it.content.text, it.content.entities) for it in chat.messages.values()] == [
+    assert [(sent.id, sent.content.text, sent.content.entities) for sent in chat.messages.values()] == [
         (message_id, "Soup & salad", [])
     ]
 
 
-async def test_text_without_markup_keeps_its_buttons(world: World) -> None:
-    """What is sent as plain text can be marked as received all the same."""
+async def test_a_plain_text_keeps_its_buttons(world: World) -> None:
+    """A message that is sent as plain text can still be marked as received."""
     chat = world.group()
     world.fail(FailureKind.BAD_ENTITIES)
 
@@ -154,8 +154,8 @@ async def test_text_without_markup_keeps_its_buttons(world: World) -> None:
     assert chat.messages[message_id].has_button("received:7")
 
 
-async def test_markup_that_cannot_be_parsed_is_logged(world: World) -> None:
-    """Our mistake is in the log, without what people have written."""
+async def test_unparsable_markup_is_logged(world: World) -> None:
+    """The log has our mistake, without the text that users wrote."""
     world.fail(FailureKind.BAD_ENTITIES)
 
     with capture_logs() as lines:
@@ -165,8 +165,8 @@ async def test_markup_that_cannot_be_parsed_is_logged(world: World) -> None:
     assert TEXT not in str(lines)
 
 
-async def test_real_markup_that_cannot_be_parsed_is_left_out(world: World) -> None:
-    """Tags that Telegram does not know, or that are not closed, go."""
+async def test_unknown_and_unclosed_tags_are_removed(world: World) -> None:
+    """Tags that Telegram does not know, or that are not closed, are removed."""
     chat = world.group()
 
     await send(world.bot, chat.id, "<b>Soup &amp; <pot>salad")
@@ -175,7 +175,7 @@ async def test_real_markup_that_cannot_be_parsed_is_left_out(world: World) -> No
 
 
 async def test_plain_text_is_tried_once(world: World) -> None:
-    """A text that Telegram does not take as plain text either is refused."""
+    """A text that Telegram does not accept as plain text either is refused."""
     chat = world.group()
     world.fail(FailureKind.BAD_ENTITIES, times=None)
 
@@ -185,37 +185,37 @@ async def test_plain_text_is_tried_once(world: World) -> None:
     assert read_in(chat) == []
 
 
-async def test_a_telegram_that_is_not_there_has_taken_nothing() -> None:
-    """Where no connection is made, nothing was sent."""
+async def test_nothing_is_sent_without_a_connection() -> None:
+    """Without a connection to Telegram the message is certainly not sent."""
     async with make_bot(TOKEN, f"http://127.0.0.1:{free_port()}").context() as bot:
         with pytest.raises(Unreachable):
             await send(bot, -1, TEXT)
 
 
-async def test_a_token_that_is_not_known_may_be_set_right(world: World) -> None:
-    """A wrong token is the operator's to mend, and no fault of the message."""
+async def test_an_unknown_token_is_temporary(world: World) -> None:
+    """An operator can correct a wrong token, so the message may be retried."""
     async with make_bot("42:WRONG-token", world.address).context() as bot:
         with pytest.raises(Unreachable, match="Unauthorized"):
             await send(bot, world.group().id, TEXT)
 
 
-async def test_failures_do_not_name_the_token() -> None:
-    """What is logged and kept of a failure has no secret in it."""
+async def test_errors_do_not_contain_the_token() -> None:
+    """The error of a failed call contains no secret."""
     async with make_bot(TOKEN, f"http://127.0.0.1:{free_port()}").context() as bot:
-        with pytest.raises(Unreachable) as failed:
+        with pytest.raises(Unreachable) as raised:
             await send(bot, -1, TEXT)
 
-    assert TOKEN not in str(failed.value)
+    assert TOKEN not in str(raised.value)
 
 
 @pytest.mark.parametrize("kind", [FailureKind.KICKED, FailureKind.MIGRATE, FailureKind.SERVER_ERROR])
-async def test_other_calls_fail_alike(world: World, kind: FailureKind) -> None:
-    """What an answer means does not depend on what was asked."""
+async def test_other_calls_raise_the_same_errors(world: World, kind: FailureKind) -> None:
+    """The meaning of an answer does not depend on the method."""
     chat = world.group()
     world.fail(kind, method="getChat")
 
     with pytest.raises(MEANINGS[kind]):
-        await understood(world.bot.get_chat(chat.id))
+        await translate_errors(world.bot.get_chat(chat.id))
 
 
 @pytest.mark.parametrize(
@@ -228,6 +228,6 @@ async def test_other_calls_fail_alike(world: World, kind: FailureKind) -> None:
         ("no markup", "no markup"),
     ],
 )
-def test_markup_is_taken_out(html: str, plain: str) -> None:
-    """Tags go, and what was escaped is read as it was meant."""
-    assert without_markup(html) == plain
+def test_markup_is_removed(html: str, plain: str) -> None:
+    """Tags are removed, and escaped characters are unescaped."""
+    assert remove_markup(html) == plain

@@ -1,14 +1,16 @@
-"""The texts, and their catalogues: complete, in step with each other and with the source, and what Telegram takes."""
+"""The texts and their catalogues: complete, equal to the source, and acceptable for Telegram."""
 
 import inspect
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime
 from io import BytesIO
 from pathlib import Path
 from string import Formatter
+from types import ModuleType
 from zoneinfo import ZoneInfo
 
 import pytest
+from aiogram.types import InlineKeyboardMarkup
 from babel.messages import Catalog, Message
 from babel.messages.extract import extract_from_dir
 from babel.messages.mofile import write_mo
@@ -19,16 +21,22 @@ from app.ai.recommendation import Recommendation
 from app.ai.stats import FAVORITES_MAX, CategoryShares, FavoriteDish, OrderStats
 from app.dev.telegram.chats import MESSAGE_LENGTH
 from app.dev.telegram.formatting import parse_html, utf16_length
-from app.models import Language
-from app.models.tables import NAME_MAX_CHARACTERS
-from app.resolvers.links import REASON_MAX_CHARACTERS
-from app.telegram import texts
-from app.telegram.kitchen import ROOM_FOR_A_REMARK
+from app.errors import BadInput
+from app.models import Cafe, Language
+from app.resolvers.links import Reason
+from app.telegram import buttons, i18n, notification_texts, texts
+from app.telegram.order_message import REMARK_CHARACTERS
+from app.validation import NAME_MAX_CHARACTERS, validate
 
 SOURCE = Path(texts.__file__).parent
 RUSSIAN = SOURCE / "locales" / "ru" / "LC_MESSAGES" / "lunch_bot.po"
 KEYWORDS: dict[str, tuple[int, ...] | None] = {"_": None, "_n": (1, 2)}
 NASTY = '<b>Basil</b> & "Thyme" \'n {cafe} %s'
+
+CAFE = Cafe(id=12, name=NASTY)
+DAY = date(2026, 11, 24)
+REASON_MAX_CHARACTERS = 1000
+"""The limit of `Reason`."""
 
 CLOSING = datetime(2026, 11, 24, 10, 30, tzinfo=ZoneInfo("Europe/Berlin"))
 SENT = datetime(2026, 11, 23, 9, 5, tzinfo=ZoneInfo("Europe/Berlin"))
@@ -64,11 +72,15 @@ def status_linked(
     )
 
 
-TEXTS: dict[str, Callable[[str], str]] = {
+def button_labels(keyboard: InlineKeyboardMarkup) -> list[str]:
+    return [button.text for row in keyboard.inline_keyboard for button in row]
+
+
+ANSWERS: dict[str, Callable[[str], str]] = {
     "start": texts.start,
     "help_": texts.help_,
     "link_usage": texts.link_usage,
-    "requested": lambda locale: texts.requested(NASTY, locale),
+    "link_requested": lambda locale: texts.link_requested(NASTY, locale),
     "no_such_cafe": lambda locale: texts.no_such_cafe(NASTY, locale),
     "cafe_already_linked": texts.cafe_already_linked,
     "chat_already_linked": texts.chat_already_linked,
@@ -80,67 +92,88 @@ TEXTS: dict[str, Callable[[str], str]] = {
     "status_linked, new": lambda locale: status_linked(locale, next_deadline=None, last_sent=None),
     "status_pending": lambda locale: texts.status_pending(NASTY, locale),
     "status_none": texts.status_none,
-    "approved": lambda locale: texts.approved(NASTY, locale),
-    "rejected": lambda locale: texts.rejected(NASTY, None, locale),
-    "rejected, with a reason": lambda locale: texts.rejected(NASTY, NASTY, locale),
-    "unlinked": lambda locale: texts.unlinked(NASTY, locale),
-    "received_button": texts.received_button,
     "received": lambda locale: texts.received(NASTY, CLOSING, locale),
-    "received_already": texts.received_already,
-    "not_of_this_chat": texts.not_of_this_chat,
-    "reminder": lambda locale: texts.reminder("2026-11-24", locale),
-    "repeated": texts.repeated,
+    "already_received": texts.already_received,
+    "wrong_chat": texts.wrong_chat,
     "unlink_question": lambda locale: texts.unlink_question(NASTY, locale),
-    "unlink_button": texts.unlink_button,
-    "keep_button": texts.keep_button,
-    "kept": lambda locale: texts.kept(NASTY, locale),
-    "approve_button": texts.approve_button,
-    "reject_button": texts.reject_button,
-    "link_requested": lambda locale: texts.link_requested(NASTY, 12, -1001, None, locale),
-    "link_requested, by name": lambda locale: texts.link_requested(NASTY, 12, -1001, "kitchen<b>", locale),
+    "still_linked": lambda locale: texts.still_linked(NASTY, locale),
     "approved_by": lambda locale: texts.approved_by(NASTY, locale),
     "rejected_by": lambda locale: texts.rejected_by(NASTY, locale),
     "only_managers": texts.only_managers,
-    "processed_already": texts.processed_already,
+    "already_processed": texts.already_processed,
     "cafe_taken": texts.cafe_taken,
     "chat_taken": texts.chat_taken,
-    "chat_gone": lambda locale: texts.chat_gone(NASTY, 12, locale),
-    "nobody_to_tell": lambda locale: texts.nobody_to_tell(NASTY, 12, "2026-03-02", locale),
-    "chat_has_left": lambda locale: texts.chat_has_left(NASTY, 12, locale),
-    "not_acknowledged": lambda locale: texts.not_acknowledged(NASTY, 12, "2026-11-24", 30, locale),
-    "not_delivered": lambda locale: texts.not_delivered(NASTY, 12, "2026-11-24", NASTY, locale),
     "recommended": lambda locale: texts.recommended(RECOMMENDATION, locale),
     "recommended, figures only": lambda locale: texts.recommended(Recommendation(stats=STATS), locale),
     "recommended, no orders": lambda locale: texts.recommended(Recommendation(stats=OrderStats()), locale),
     "only_in_private": texts.only_in_private,
-    "not_known": texts.not_known,
-    "switched_off": texts.switched_off,
+    "unknown_user": texts.unknown_user,
+    "deactivated": texts.deactivated,
 }
 
-ON_BUTTONS = ["received_button", "unlink_button", "keep_button", "approve_button", "reject_button"]
+NOTIFICATIONS: dict[str, Callable[[str], str]] = {
+    "link_requested": lambda locale: notification_texts.link_requested(
+        CAFE, chat_id=-1001, username=None, locale=locale
+    ),
+    "link_requested, with a username": lambda locale: notification_texts.link_requested(
+        CAFE, chat_id=-1001, username="kitchen<b>", locale=locale
+    ),
+    "link_approved": lambda locale: notification_texts.link_approved(CAFE, locale=locale),
+    "link_rejected": lambda locale: notification_texts.link_rejected(CAFE, reason=None, locale=locale),
+    "link_rejected, with a reason": lambda locale: notification_texts.link_rejected(CAFE, reason=NASTY, locale=locale),
+    "unlinked": lambda locale: notification_texts.unlinked(CAFE, locale=locale),
+    "reminder": lambda locale: notification_texts.reminder(CAFE, day=DAY, locale=locale),
+    "sent_again": notification_texts.sent_again,
+    "chat_unreachable": lambda locale: notification_texts.chat_unreachable(CAFE, locale=locale),
+    "chat_unlinked_itself": lambda locale: notification_texts.chat_unlinked_itself(CAFE, locale=locale),
+    "no_recipient": lambda locale: notification_texts.no_recipient(CAFE, day=DAY, locale=locale),
+    "not_acknowledged": lambda locale: notification_texts.not_acknowledged(CAFE, day=DAY, minutes=30, locale=locale),
+    "not_delivered": lambda locale: notification_texts.not_delivered(CAFE, day=DAY, error=NASTY, locale=locale),
+}
+
+KEYBOARDS: dict[str, Callable[[str], InlineKeyboardMarkup]] = {
+    "received": lambda locale: buttons.received(1, locale),
+    "unlink": lambda locale: buttons.unlink(1, locale),
+    "decide": lambda locale: buttons.decide(1, locale),
+}
+
+BUTTONS: dict[str, Callable[[str], str]] = {
+    f"{name}[{i}]": lambda locale, make=make, i=i: button_labels(make(locale))[i]  # type: ignore[misc]
+    for name, make in KEYBOARDS.items()
+    for i in range(len(button_labels(make("en"))))
+}
+
+TEXTS = {
+    f"{module}.{name}": text
+    for module, functions in (("texts", ANSWERS), ("notification_texts", NOTIFICATIONS), ("buttons", BUTTONS))
+    for name, text in functions.items()
+}
+
 IN_ALERTS = [
-    "received_already",
-    "not_of_this_chat",
+    "already_received",
+    "wrong_chat",
     "only_managers",
-    "processed_already",
+    "already_processed",
     "cafe_taken",
     "chat_taken",
     "try_later",
 ]
 
 each_text = pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+each_button = pytest.mark.parametrize("label", BUTTONS.values(), ids=BUTTONS)
 each_locale = pytest.mark.parametrize("locale", Language)
 
 
 @pytest.fixture(scope="module")
 def russian() -> Catalog:
+    """The Russian catalogue."""
     with RUSSIAN.open("rb") as file:
         return read_po(file, locale="ru", abort_invalid=True)
 
 
 @pytest.fixture(scope="module")
 def source() -> Catalog:
-    """The messages that the source has now."""
+    """The messages of the source."""
     catalog = Catalog()
     for file, line, message, _comments, _context in extract_from_dir(SOURCE, keywords=KEYWORDS):
         catalog.add(message, locations=[(file, line)])
@@ -148,7 +181,7 @@ def source() -> Catalog:
 
 
 def strings(message: Message) -> tuple[str, ...]:
-    """The translations of a message: one, or one for each plural form."""
+    """Return the translations of a message: one, or one for each plural form."""
     return tuple(message.string) if isinstance(message.string, tuple | list) else (message.string or "",)
 
 
@@ -160,41 +193,50 @@ def messages(catalog: Catalog) -> list[Message]:
     return [message for message in catalog if message.id]
 
 
-def test_every_text_is_looked_at() -> None:
-    """What the other tests look at are all the texts that there are."""
-    written = {
+def localized_functions(module: ModuleType) -> set[str]:
+    """Return the names of the public functions of a module that have a locale."""
+    return {
         name
-        for name, function in inspect.getmembers(texts, inspect.isfunction)
-        if function.__module__ == texts.__name__
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__
         and not name.startswith("_")
         and "locale" in inspect.signature(function).parameters
     }
 
-    assert written - {"command_descriptions"} == {name.split(",")[0] for name in TEXTS}
+
+def test_every_text_is_tested() -> None:
+    """The other tests cover every text that the bot has."""
+    tested = {name.split(",")[0].split("[")[0] for name in TEXTS}
+
+    assert {
+        f"{name}.{function}"
+        for name, module in (("texts", texts), ("notification_texts", notification_texts), ("buttons", buttons))
+        for function in localized_functions(module)
+    } - {"texts.command_descriptions"} == tested
 
 
 def test_the_source_has_messages(source: Catalog) -> None:
-    """What the other tests compare with is there."""
+    """The extraction finds the messages that the other tests compare with."""
     assert len(source) > len(TEXTS)
 
 
 def test_the_catalogue_has_the_messages_of_the_source(source: Catalog, russian: Catalog) -> None:
-    """No message is missing from the catalogue, and none is in it that the source has no more: `make texts`."""
+    """The catalogue has exactly the messages of the source: run `make texts` to update it."""
     assert {message.id for message in messages(russian)} == {message.id for message in messages(source)}
 
 
-def test_nothing_obsolete_is_kept(russian: Catalog) -> None:
-    """The catalogue keeps no translations of what is gone: git does."""
+def test_the_catalogue_has_no_obsolete_messages(russian: Catalog) -> None:
+    """The catalogue does not keep old translations, because git does."""
     assert not russian.obsolete
 
 
 def test_everything_is_translated(russian: Catalog) -> None:
-    """Every message, in every plural form, has a translation that somebody has looked at."""
+    """Every message, in every plural form, has a checked translation."""
     assert [message.id for message in messages(russian) if message.fuzzy or not all(strings(message))] == []
 
 
 def test_translations_have_the_placeholders_of_the_message(russian: Catalog) -> None:
-    """A translation says of whom it speaks, in each of its plural forms."""
+    """Each plural form of a translation has the placeholders of its message."""
     wrong = [
         message.id
         for message in messages(russian)
@@ -206,28 +248,28 @@ def test_translations_have_the_placeholders_of_the_message(russian: Catalog) -> 
 
 
 def test_translations_are_compiled(russian: Catalog) -> None:
-    """What the bot reads is what the translator wrote: `make texts`."""
+    """The bot reads the present translations: run `make texts` to compile them."""
     compiled = BytesIO()
     write_mo(compiled, russian)
 
     assert RUSSIAN.with_suffix(".mo").read_bytes() == compiled.getvalue()
 
 
-def test_every_language_of_cafes_is_spoken() -> None:
-    """A cafe can have no language that there are no texts in."""
-    assert {language.value for language in Language} == {texts.DEFAULT_LOCALE, *texts.i18n.available_locales}
+def test_every_language_of_a_cafe_has_texts() -> None:
+    """Each language that a cafe can have has texts."""
+    assert {language.value for language in Language} == {i18n.DEFAULT_LOCALE, *i18n.i18n.available_locales}
 
 
 @each_text
 def test_a_text_is_translated(text: Callable[[str], str]) -> None:
-    """A Russian reads something else than an Englishman."""
+    """The Russian text is not the English one."""
     assert text("ru") != text("en")
 
 
 @pytest.mark.parametrize("locale", Language)
 @each_text
-def test_a_text_is_html_that_telegram_takes(text: Callable[[str], str], locale: str) -> None:
-    """Whatever people call their cafes, Telegram can parse what we say of them, and shows the name as it is."""
+def test_a_text_is_html_that_telegram_accepts(text: Callable[[str], str], locale: str) -> None:
+    """Telegram can parse a text with any cafe name, and shows the name unchanged."""
     shown, _entities = parse_html(text(locale))
 
     assert (NASTY in shown) == ("Basil" in text(locale))
@@ -235,15 +277,27 @@ def test_a_text_is_html_that_telegram_takes(text: Callable[[str], str], locale: 
 
 @each_locale
 def test_the_longest_text_fits_into_a_message(locale: str) -> None:
-    """A rejection has the longest name and the longest reason in it, of characters that count double."""
-    shown, _entities = parse_html(texts.rejected("🍲" * NAME_MAX_CHARACTERS, "🍲" * REASON_MAX_CHARACTERS, locale))
+    """A rejection with the longest name and the longest reason fits, even if each character counts double."""
+    shown, _entities = parse_html(
+        notification_texts.link_rejected(
+            Cafe(id=12, name="🍲" * NAME_MAX_CHARACTERS), reason="🍲" * REASON_MAX_CHARACTERS, locale=locale
+        )
+    )
 
     assert utf16_length(shown) <= MESSAGE_LENGTH
 
 
+def test_the_longest_reason_is_tested() -> None:
+    """A manager cannot give a longer reason than the tests use."""
+    validate("reason", Reason, "x" * REASON_MAX_CHARACTERS)
+
+    with pytest.raises(BadInput):
+        validate("reason", Reason, "x" * (REASON_MAX_CHARACTERS + 1))
+
+
 @each_locale
 def test_the_longest_recommendation_fits_into_a_message(locale: str) -> None:
-    """Summary, tips and the names of dishes may be as long as they can be, of characters that count double."""
+    """The longest summary, tips and dish names fit, even if each character counts double."""
     longest = Recommendation(
         summary="🍲" * SUMMARY_MAX_CHARACTERS,
         tips=("🍲" * TIP_MAX_CHARACTERS,) * TIPS_MAX,
@@ -281,15 +335,15 @@ def test_the_longest_recommendation_fits_into_a_message(locale: str) -> None:
         ),
     ],
 )
-def test_a_recommendation_has_its_figures(locale: str, lines: list[str]) -> None:
-    """Below summary and tips stands what they follow from."""
+def test_a_recommendation_has_its_statistics(locale: str, lines: list[str]) -> None:
+    """The statistics are below the summary and the tips."""
     shown, _entities = parse_html(texts.recommended(RECOMMENDATION, locale))
 
     assert shown.splitlines() == [f"🍽 You like {NASTY}.", f"• Try {NASTY}.", "• Have a salad.", "", *lines]
 
 
-def test_who_has_ordered_nothing_reads_no_shares() -> None:
-    """Of nothing there are no shares, and no favourites."""
+def test_a_user_without_orders_gets_no_shares() -> None:
+    """Without orders there are no shares and no favourite dishes."""
     lines = texts.recommended(Recommendation(stats=OrderStats(total_dishes_available=40)), "en").splitlines()
 
     assert lines[1:] == ["", "Last 30 days: 0 orders"]
@@ -306,16 +360,19 @@ def test_who_has_ordered_nothing_reads_no_shares() -> None:
         (21, "ru", "За последние 30 дней: 21 заказ"),
     ],
 )
-def test_orders_are_declined(orders: int, locale: str, words: str) -> None:
-    """The same for orders."""
+def test_the_number_of_orders_has_its_plural_form(orders: int, locale: str, words: str) -> None:
+    """The number of orders has the plural form of the language."""
     text = texts.recommended(Recommendation(stats=OrderStats(orders_count=orders)), locale)
 
     assert text.splitlines()[-1] == words
 
 
-def test_a_rejection_without_a_reason_gives_none() -> None:
-    """Where there is no reason nothing is said of one."""
-    assert texts.rejected("Basil", "", "en") == texts.rejected("Basil", None, "en")
+def test_a_rejection_without_a_reason_names_none() -> None:
+    """A rejection without a reason has no line for it."""
+    empty, missing = (notification_texts.link_rejected(CAFE, reason=reason, locale="en") for reason in ("", None))
+
+    assert empty == missing
+    assert "Reason" not in empty
 
 
 @pytest.mark.parametrize(
@@ -334,8 +391,8 @@ def test_a_rejection_without_a_reason_gives_none() -> None:
         (60, "ru", "Слишком много запросов. Попробуйте через 60 секунд."),
     ],
 )
-def test_numbers_are_declined(seconds: int, locale: str, text: str) -> None:
-    """Each language has its own plural forms."""
+def test_the_number_of_seconds_has_its_plural_form(seconds: int, locale: str, text: str) -> None:
+    """The number of seconds has the plural form of the language."""
     assert texts.too_many_requests(seconds, locale) == text
 
 
@@ -350,9 +407,9 @@ def test_numbers_are_declined(seconds: int, locale: str, text: str) -> None:
         (41, "ru", "за 41 минуту"),
     ],
 )
-def test_minutes_are_declined(minutes: int, locale: str, words: str) -> None:
-    """The same for minutes."""
-    assert words in texts.not_acknowledged("Basil", 12, "2026-11-24", minutes, locale)
+def test_the_number_of_minutes_has_its_plural_form(minutes: int, locale: str, words: str) -> None:
+    """The number of minutes has the plural form of the language."""
+    assert words in notification_texts.not_acknowledged(CAFE, day=DAY, minutes=minutes, locale=locale)
 
 
 @pytest.mark.parametrize(
@@ -362,74 +419,79 @@ def test_minutes_are_declined(minutes: int, locale: str, words: str) -> None:
         ("ru", ["Следующий срок: вт, 24 нояб., 10:30", "Последняя доставка: пн, 23 нояб., 09:05"]),
     ],
 )
-def test_times_of_a_status_are_the_cafes(locale: str, lines: list[str]) -> None:
-    """Times are written as people in that language do, in the zone that they come in."""
+def test_times_of_a_status_are_in_the_cafes_time_zone(locale: str, lines: list[str]) -> None:
+    """Times have the format of the language, in the time zone that they have."""
     assert status_linked(locale).splitlines()[1:] == lines
 
 
-def test_a_status_of_what_has_not_happened_says_so() -> None:
+def test_a_status_without_a_deadline_or_a_delivery_says_so() -> None:
     """A cafe without a deadline or a delivery reads that there is none."""
     lines = status_linked("en", next_deadline=None, last_sent=None).splitlines()[1:]
 
     assert lines == ["Next deadline: none within a week", "Last delivery: none yet"]
 
 
-def test_a_status_says_what_is_off() -> None:
-    """A cafe that gets nothing reads why, before anything else."""
+def test_a_status_begins_with_the_reason_for_no_orders() -> None:
+    """A cafe that gets no orders reads the reason before everything else."""
     lines = status_linked("en", is_active=False, enabled=False).splitlines()[1:3]
 
     assert [line[0] for line in lines] == ["⛔", "🔕"]
 
 
 @each_locale
-def test_who_has_read_it_fits_below_any_part(locale: str) -> None:
-    """Each part of a message has room for the longest remark that may come to stand above or below it."""
-    remarks = [texts.received(f"{TELEGRAM_NAME} {TELEGRAM_NAME}", CLOSING, locale), texts.repeated(locale)]
+def test_the_longest_remark_fits_into_any_part(locale: str) -> None:
+    """Each part of a message has room for the longest remark above or below it."""
+    remarks = [
+        texts.received(f"{TELEGRAM_NAME} {TELEGRAM_NAME}", CLOSING, locale),
+        notification_texts.sent_again(locale),
+    ]
 
-    assert max(utf16_length(parse_html(f"{remark}\n\n")[0]) for remark in remarks) <= ROOM_FOR_A_REMARK
+    assert max(utf16_length(parse_html(f"{remark}\n\n")[0]) for remark in remarks) <= REMARK_CHARACTERS
 
 
 @each_locale
-@pytest.mark.parametrize("name", ON_BUTTONS)
-def test_a_button_is_short_and_plain(name: str, locale: str) -> None:
-    """Buttons have no markup, and stand two in a row on a telephone."""
-    label = TEXTS[name](locale)
+@each_button
+def test_a_button_is_short_and_plain(label: Callable[[str], str], locale: str) -> None:
+    """Button labels have no markup, and two of them fit into one row on a telephone."""
+    text = label(locale)
 
-    assert len(label) <= 16
-    assert not {"<", "&"} & set(label)
+    assert len(text) <= 16
+    assert not {"<", "&"} & set(text)
 
 
 @each_locale
 @pytest.mark.parametrize("name", IN_ALERTS)
 def test_an_alert_is_short_and_plain(name: str, locale: str) -> None:
-    """What answers a press has no markup, and is not longer than Telegram takes."""
-    alert = TEXTS[name](locale)
+    """The answer to a press has no markup, and is at most as long as Telegram allows."""
+    alert = ANSWERS[name](locale)
 
     assert utf16_length(alert) <= CALLBACK_ANSWER_LENGTH
     assert not {"<", "&"} & set(alert)
 
 
 @each_locale
-def test_a_reminder_names_the_button_as_it_is(locale: str) -> None:
-    """One who is asked to press a button finds it under that name."""
-    assert f"«{texts.received_button(locale)}»" in texts.reminder("2026-11-24", locale)
+def test_a_reminder_names_the_button(locale: str) -> None:
+    """A reminder names the button as its label does."""
+    [label] = button_labels(buttons.received(1, locale))
+
+    assert f"«{label}»" in notification_texts.reminder(CAFE, day=DAY, locale=locale)
 
 
-def test_a_right_to_left_name_does_not_turn_the_time_round() -> None:
-    """A name in Hebrew stands in an isolate: the time behind it stays behind it."""
+def test_a_right_to_left_name_is_isolated() -> None:
+    """A name in Hebrew is isolated, so that the time stays behind it."""
     assert (
         texts.received("שרה", CLOSING, "ru")
         == "✅ Получено: \N{FIRST STRONG ISOLATE}שרה\N{POP DIRECTIONAL ISOLATE}, 10:30"
     )
 
 
-def test_a_name_cannot_turn_the_text_round() -> None:
-    """Characters that turn the direction of what follows are left out."""
+def test_directional_controls_are_removed_from_a_name() -> None:
+    """Characters that change the direction of the following text are removed."""
     assert texts.approved_by("Eve\N{RIGHT-TO-LEFT OVERRIDE}", "en") == "✅ Approved by Eve"
 
 
 @each_locale
-def test_every_command_that_is_offered_is_explained(locale: str) -> None:
+def test_the_help_has_every_command_of_the_menu(locale: str) -> None:
     """Telegram's menu and the help have the same commands."""
     explained = [line.split()[0] for line in texts.help_(locale).splitlines()]
 
@@ -437,7 +499,7 @@ def test_every_command_that_is_offered_is_explained(locale: str) -> None:
 
 
 def test_the_menu_is_translated() -> None:
-    """Each command is described to Russians in Russian."""
+    """Each command has a Russian description."""
     english, russian = (texts.command_descriptions(locale) for locale in ("en", "ru"))
 
     assert [command for command in english if english[command] == russian[command]] == []
@@ -448,5 +510,5 @@ def test_the_menu_is_translated() -> None:
     [("ru", "ru"), ("ru-RU", "ru"), ("RU", "ru"), ("en-GB", "en"), ("de", "en"), ("", "en"), (None, "en"), ("-", "en")],
 )
 def test_a_language_tag_finds_its_locale(tag: str | None, locale: str) -> None:
-    """Telegram tells the language of a person as an IETF tag, or not at all."""
-    assert texts.locale_of(tag) == locale
+    """An IETF language tag leads to its locale, and a missing or unknown one to English."""
+    assert i18n.locale_of(tag) == locale

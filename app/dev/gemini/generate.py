@@ -8,13 +8,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from app.dev.gemini.advice import Advice, advise
-from app.dev.gemini.errors import (
-    ApiError,
-    ErrorResponse,
-    GeminiJsonResponse,
-    deadline_too_short,
-    model_not_found,
-)
+from app.dev.gemini.errors import ApiError, ErrorResponse, GeminiJsonResponse, deadline_too_short, model_not_found
 from app.dev.gemini.faults import Fault, FaultKind
 from app.dev.gemini.shapes import (
     GenerateContentRequest,

@@ -17,14 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
 from app.clients import Clients
-from app.dev.seed.cafes import (
-    ORDER_HISTORY_DAYS,
-    DemoCafe,
-    add_cafes,
-    find_demo_cafes,
-    load_cafes,
-    past_workdays,
-)
+from app.dev.seed.cafes import ORDER_HISTORY_DAYS, DemoCafe, add_cafes, find_demo_cafes, load_cafes, past_workdays
 from app.dev.seed.habits import Habits, Lunch
 from app.dev.seed.load import add_orders, add_users
 from app.dev.seed.users import FIRST_DEMO_TGID, FIRST_TGID, LAST_TGID, MAX_USERS, DemoUser, draw_users, user_rng

@@ -7,13 +7,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.dev.standins import (
-    DroppedConnection,
-    JsonResponse,
-    bad_gateway_response,
-    hang,
-    run_until_disconnect,
-)
+from app.dev.standins import DroppedConnection, JsonResponse, bad_gateway_response, hang, run_until_disconnect
 from app.dev.telegram.bot_api import METHODS, get_target_chat, get_updates
 from app.dev.telegram.calls import BotApiError, Call, parse_call, parse_integer
 from app.dev.telegram.faults import Failure, FailureKind

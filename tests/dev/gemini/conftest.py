@@ -16,7 +16,7 @@ from google.genai.types import (
     HttpRetryOptions,
 )
 
-from app.ai.prompts import Advice, Cafe, prompt
+from app.ai.prompts import Advice, CafeMenu, build_prompt
 from app.ai.stats import OrderStats
 from app.dev.gemini import create_gemini
 from app.dev.gemini.faults import Fault, FaultKind
@@ -27,7 +27,7 @@ MODEL = "gemini-3.5-flash-lite"
 PATH = f"/v1/models/{MODEL}:generateContent"
 PROJECTS = {"key-1": "shared", "key-2": "shared", "key-3": "own"}
 MENU = [
-    Cafe(
+    CafeMenu(
         "Green Fork",
         {
             "soup": ["Tomato soup", "Lentil soup"],
@@ -36,7 +36,7 @@ MENU = [
             "extra": ["Tea"],
         },
     ),
-    Cafe("Самовар", {"soup": ["Борщ"], "salad": ["Винегрет"], "main": ["Котлета"]}),
+    CafeMenu("Самовар", {"soup": ["Борщ"], "salad": ["Винегрет"], "main": ["Котлета"]}),
 ]
 DISHES = {name for cafe in MENU for names in cafe.dishes.values() for name in names}
 PER_DAY = "GenerateRequestsPerDayPerProjectPerModel-FreeTier"
@@ -83,8 +83,8 @@ class World:
             model=model, contents=contents, config=GenerateContentConfig(http_options=options, **config)
         )
 
-    async def get_advice(self, stats: OrderStats, language: str = "en", menu: Sequence[Cafe] = MENU) -> Advice:
-        generated = prompt(menu, stats, [], language)
+    async def get_advice(self, stats: OrderStats, language: str = "en", menu: Sequence[CafeMenu] = MENU) -> Advice:
+        generated = build_prompt(menu, stats, [], language)
         answer = await self.ask(
             generated.contents,
             system_instruction=generated.instruction,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from app.ai.prompts import SUMMARY_MAX_CHARACTERS, TIP_MAX_CHARACTERS, TIPS_MAX, Advice, Cafe
+from app.ai.prompts import SUMMARY_MAX_CHARACTERS, TIP_MAX_CHARACTERS, TIPS_MAX, Advice, CafeMenu
 from app.ai.stats import CategoryShares, FavoriteDish, OrderStats
 from tests.dev.gemini.conftest import DISHES, World
 
@@ -102,7 +102,7 @@ async def test_advice_differs_between_users(world: World) -> None:
 
 async def test_long_names_are_shortened(world: World) -> None:
     """The longest names of the database do not make advice too long."""
-    long = [Cafe("К" * 255, {kind: [kind * 50, f"{kind}\n" * 50] for kind in ("soup", "salad", "main")})]
+    long = [CafeMenu("К" * 255, {kind: [kind * 50, f"{kind}\n" * 50] for kind in ("soup", "salad", "main")})]
     advice = await world.get_advice(create_stats(main=0.8, extra=0.2, favorites=["Б" * 255]), menu=long)
 
     assert max(len(text) for text in [advice.summary, *advice.tips]) <= TIP_MAX_CHARACTERS
@@ -114,12 +114,12 @@ async def test_long_names_are_shortened(world: World) -> None:
 @pytest.mark.parametrize("language", ["en", "ru"])
 async def test_special_characters_in_names_keep_advice_valid(world: World, name: str, language: str) -> None:
     """Advice stays plain text with a summary of one sentence, whatever the names of dishes and cafes."""
-    menu = [Cafe(name, {"soup": [f"{name} 1"]}), Cafe("Green Fork", {"soup": [f"{name} 2", "Lentil soup"]})]
+    menu = [CafeMenu(name, {"soup": [f"{name} 1"]}), CafeMenu("Green Fork", {"soup": [f"{name} 2", "Lentil soup"]})]
 
     assert (await world.get_advice(create_stats(main=0.5, salad=0.5, favorites=[name]), language, menu)).tips
 
 
-@pytest.mark.parametrize("menu", [[], [Cafe("Empty", {"soup": [], "main": [" "]})]])
-async def test_advice_without_a_menu(world: World, menu: list[Cafe]) -> None:
+@pytest.mark.parametrize("menu", [[], [CafeMenu("Empty", {"soup": [], "main": [" "]})]])
+async def test_advice_without_a_menu(world: World, menu: list[CafeMenu]) -> None:
     """An empty menu gives one tip."""
     assert len((await world.get_advice(create_stats(main=0.8), menu=menu)).tips) == 1

@@ -1,0 +1,98 @@
+"""Access: each operation says who may call it."""
+
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum
+from functools import wraps
+from typing import Any, Concatenate, Protocol, cast
+
+from app.auth.context import Context
+from app.errors import Forbidden
+from app.models import Role
+from app.validation import ArgumentValidator
+
+
+class Open(Enum):
+    """Access without a role."""
+
+    PUBLIC = "public"
+    """Everyone, with or without a token."""
+    CHAT = "chat"
+    """The chat that the operation is about: its id comes from Telegram, through the context."""
+
+
+PUBLIC, CHAT = Open.PUBLIC, Open.CHAT
+
+
+@dataclass(frozen=True)
+class Self:
+    """Managers, and the user whose Telegram id the argument `parameter` has."""
+
+    parameter: str = "tgid"
+
+
+type Access = Role | Open | Self
+
+
+class Operation[**P, R](Protocol):
+    """A function of `app.resolvers` that says who may call it."""
+
+    access: Access
+    __name__: str
+    __doc__: str | None
+
+    async def __call__(self, ctx: Context, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+
+def allow[**P, R](
+    access: Access,
+) -> Callable[[Callable[Concatenate[Context, P], Awaitable[R]]], Operation[P, R]]:
+    """Authorize the caller, then validate the arguments, then call the operation. A manager may do all that a user may.
+
+    This is the only place that says it: the APIs, the schema's descriptions and the tests read it from here.
+
+    Raises Unauthenticated, Forbidden, BadInput.
+    """
+
+    def decorate(function: Callable[Concatenate[Context, P], Awaitable[R]]) -> Operation[P, R]:
+        validator = ArgumentValidator(function)
+        parameters = inspect.signature(function).parameters
+        if isinstance(access, Self) and access.parameter not in parameters:
+            raise TypeError(f"{function.__name__} has no parameter {access.parameter}")
+
+        @wraps(function)
+        async def guarded(ctx: Context, *args: P.args, **kwargs: P.kwargs) -> R:
+            await authorize(ctx, access)
+            arguments = validator.bind(args, kwargs)
+            if isinstance(access, Self):
+                _require_self(ctx, arguments.get(access.parameter))
+            result: R = await cast("Any", function)(ctx, **validator.validate(arguments))
+            return result
+
+        operation = cast("Operation[P, R]", guarded)
+        operation.access = access
+        return operation
+
+    return decorate
+
+
+async def authorize(ctx: Context, access: Access) -> None:
+    """Check what does not depend on the arguments.
+
+    Raises Unauthenticated, Forbidden.
+    """
+    if access is PUBLIC:
+        return
+    if access is CHAT:
+        if ctx.caller.telegram_chat is None:
+            raise Forbidden("Only the chat itself may do this.")
+        return
+    viewer = await ctx.caller.authenticate(ctx.clients)
+    if access is Role.MANAGER and not viewer.is_manager:
+        raise Forbidden("Only a manager may do this.")
+
+
+def _require_self(ctx: Context, tgid: object) -> None:
+    if not ctx.viewer.is_manager and tgid != ctx.viewer.tgid:
+        raise Forbidden("You may do this only for yourself.")

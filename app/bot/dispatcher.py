@@ -1,0 +1,61 @@
+"""The dispatcher: which handler gets which update."""
+
+from contextlib import suppress
+
+from aiogram import Bot, Dispatcher, F, Router
+from aiogram.filters import IS_NOT_MEMBER, ChatMemberUpdatedFilter, Command, CommandStart
+from aiogram.types import BotCommand, ErrorEvent
+
+from app.bot import callbacks, chats, commands
+from app.bot.updates import locale_of_update
+from app.errors import ServiceUnavailable, as_lunchbot_error
+from app.log import get_log
+from app.telegram import buttons, texts
+from app.telegram.i18n import DEFAULT_LOCALE
+from app.telegram.sender import RetryAfter
+
+log = get_log(__name__)
+
+
+def create_dispatcher() -> Dispatcher:
+    """Make the dispatcher of a process. Its handlers need `clients` with each update."""
+    dispatcher = Dispatcher()
+    router = Router(name="commands")
+    router.message.register(chats.migrate, F.migrate_to_chat_id)
+    router.message.register(commands.link, CommandStart(deep_link=True, magic=F.args.startswith(commands.DEEP_LINK)))
+    router.message.register(commands.start, CommandStart())
+    for name, handler in commands.COMMANDS.items():
+        router.message.register(handler, Command(name))
+    router.message.register(commands.help_, F.chat.type == "private", F.text)
+    router.my_chat_member.register(chats.leave, ChatMemberUpdatedFilter(IS_NOT_MEMBER))
+    router.callback_query.register(callbacks.received, buttons.Received.filter())
+    router.callback_query.register(callbacks.unlink, buttons.Unlink.filter())
+    router.callback_query.register(callbacks.decide, buttons.Decide.filter())
+    router.errors.register(handle_error)
+    dispatcher.include_router(router)
+    return dispatcher
+
+
+async def set_commands(bot: Bot) -> None:
+    """Set the commands in Telegram's menu, in each language."""
+    for locale in ("en", "ru"):
+        menu = [
+            BotCommand(command=name, description=description)
+            for name, description in texts.command_descriptions(locale).items()
+        ]
+        await bot.set_my_commands(menu, language_code=None if locale == DEFAULT_LOCALE else locale)
+
+
+async def handle_error(event: ErrorEvent) -> None:
+    """Answer that something does not work. An outage is raised again, so that a webhook can ask for a retry."""
+    if isinstance(event.exception, RetryAfter):
+        log.warning("bot.not_answered", update=event.update.update_id, wait_s=event.exception.retry_after)
+        return
+    log.error("bot.failed", update=event.update.update_id, exc_info=event.exception)
+    with suppress(Exception):
+        if message := event.update.message:
+            await message.answer(texts.try_later(locale_of_update(message)))
+        elif query := event.update.callback_query:
+            await query.answer(texts.try_later(locale_of_update(query)), show_alert=True)
+    if isinstance(as_lunchbot_error(event.exception), ServiceUnavailable):
+        raise event.exception

@@ -1,0 +1,276 @@
+"""The types of events, their topics, and the keys that keep them in order."""
+
+import datetime as dt
+from abc import abstractmethod
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Self, override
+
+from pydantic import AfterValidator, ConfigDict, model_serializer
+from pydantic_core.core_schema import SerializerFunctionWrapHandler
+from sqlmodel import SQLModel
+
+from app.models import Cafe, CafeFields, LinkRequestFields, NotificationFields, RunFields
+
+SNAPSHOT: Any = ConfigDict(
+    frozen=True, from_attributes=True, extra="ignore", json_schema_serialization_defaults_required=True
+)
+"""An event is made from a row, and never changes. Older and newer events may have other fields."""
+
+
+class Topic(StrEnum):
+    """The topics in Kafka."""
+
+    DEADLINES = "lunch-bot.deadlines"
+    DAILY_TASKS = "lunch-bot.daily-tasks"
+    LINK_REQUESTS = "lunch-bot.link-requests"
+    NOTIFICATIONS = "lunch-bot.notifications"
+    RECOMMENDATIONS = "lunch-bot.recommendations"
+    DEAD_LETTERS = "lunch-bot.dead-letters"
+
+
+class CafeSnapshot(CafeFields):
+    """A cafe at the time of an event."""
+
+    model_config = SNAPSHOT
+
+    id: int
+
+
+class Event(SQLModel):
+    """A change, with the object as it was afterwards."""
+
+    model_config = SNAPSHOT
+
+    topic: ClassVar[Topic]
+    type: ClassVar[str]
+    is_open: ClassVar[bool] = False
+    """Whether other producers may send it as plain JSON, with its type in the value and no CloudEvents headers."""
+    is_live: ClassVar[bool] = False
+    """Whether live subscriptions get it."""
+
+    @classmethod
+    def of(cls, row: object) -> Self:
+        """Make the event from a row with its relations."""
+        return cls.model_validate(row)
+
+    @property
+    @abstractmethod
+    def key(self) -> str:
+        """Events with the same key stay in order."""
+
+    @property
+    def natural_id(self) -> str | None:
+        """The identity of an open event without CloudEvents headers: equal for two messages with the same meaning."""
+        return None
+
+
+class LinkRequestEvent(Event, LinkRequestFields):
+    """A link request has changed."""
+
+    topic = Topic.LINK_REQUESTS
+    is_live = True
+
+    id: int
+    cafe_name: str
+    cafe: CafeSnapshot
+
+    @property
+    def key(self) -> str:
+        return str(self.cafe_id)
+
+
+class LinkRequestCreated(LinkRequestEvent):
+    """A chat has asked to become a cafe's chat."""
+
+    type = "link_request.created"
+
+
+class LinkRequestApproved(LinkRequestEvent):
+    """A manager has linked the chat to the cafe."""
+
+    type = "link_request.approved"
+
+
+class LinkRequestRejected(LinkRequestEvent):
+    """A manager has rejected the request."""
+
+    type = "link_request.rejected"
+
+
+class CafeEvent(Event, CafeSnapshot):
+    """The link of a cafe has changed."""
+
+    topic = Topic.LINK_REQUESTS
+
+    @property
+    def key(self) -> str:
+        return str(self.id)
+
+
+class UnlinkReason(StrEnum):
+    """Why a link ended."""
+
+    MANAGER = "manager"
+    """A manager unlinked the cafe."""
+    CHAT = "chat"
+    """The chat unlinked itself."""
+    CHAT_GONE = "chat_gone"
+    """The chat cannot be reached any more."""
+
+
+class CafeUnlinked(CafeEvent):
+    """A cafe has lost its chat. `former_tg_chat_id` is the chat that it had."""
+
+    type = "cafe.unlinked"
+
+    former_tg_chat_id: int
+    reason: UnlinkReason = UnlinkReason.MANAGER
+
+    @classmethod
+    def of_cafe(cls, cafe: Cafe, former_tg_chat_id: int, reason: UnlinkReason) -> Self:
+        snapshot = CafeSnapshot.model_validate(cafe).model_dump()
+        return cls(**snapshot, former_tg_chat_id=former_tg_chat_id, reason=reason)
+
+
+class CafeNotificationsChanged(CafeEvent):
+    """A cafe's notifications were enabled or disabled."""
+
+    type = "cafe.notifications_changed"
+
+
+def _with_offset(time: dt.datetime) -> dt.datetime:
+    """Read a time without an offset, as other producers may send it, as UTC."""
+    return time if time.tzinfo is not None else time.replace(tzinfo=dt.UTC)
+
+
+class OpenEvent(Event):
+    """An event that other producers may send as well, as a plain value: so the value has the type in it."""
+
+    is_open = True
+
+    timestamp: Annotated[dt.datetime, AfterValidator(_with_offset)]
+
+    @model_serializer(mode="wrap")
+    def _with_type(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {"type": self.type, **serialize(self)}
+
+
+class DeadlinePassed(OpenEvent):
+    """Ordering from a cafe for a date has closed."""
+
+    topic = Topic.DEADLINES
+    type = "deadline.passed"
+
+    cafe_id: int
+    date: dt.date
+
+    @property
+    def key(self) -> str:
+        return str(self.cafe_id)
+
+    @property
+    @override
+    def natural_id(self) -> str:
+        return f"{self.type}:{self.cafe_id}:{self.date}"
+
+
+class GenerateRecommendations(OpenEvent):
+    """A request to make today's recommendations, if they are not made yet."""
+
+    topic = Topic.DAILY_TASKS
+    type = "generate_recommendations"
+
+    @property
+    def key(self) -> str:
+        return self.type
+
+    @property
+    @override
+    def natural_id(self) -> str:
+        return f"{self.type}:{self.timestamp.astimezone(dt.UTC).isoformat()}"
+
+
+class NotificationEvent(Event, NotificationFields):
+    """A notification has changed."""
+
+    topic = Topic.NOTIFICATIONS
+    is_live = True
+
+    id: int
+    cafe_name: str
+    cafe: CafeSnapshot
+    text: str
+
+    @property
+    def key(self) -> str:
+        return str(self.cafe_id)
+
+
+class NotificationQueued(NotificationEvent):
+    """The message waits for its delivery."""
+
+    type = "notification.queued"
+
+
+class NotificationSent(NotificationEvent):
+    """Telegram has accepted the message."""
+
+    type = "notification.sent"
+
+
+class NotificationFailed(NotificationEvent):
+    """The message could not be delivered."""
+
+    type = "notification.failed"
+
+
+class NotificationAcknowledged(NotificationEvent):
+    """The cafe has confirmed the message."""
+
+    type = "notification.acknowledged"
+
+
+class RecommendationRunEvent(Event, RunFields):
+    """A run has changed."""
+
+    topic = Topic.RECOMMENDATIONS
+    is_live = True
+
+    @property
+    def key(self) -> str:
+        return str(self.date)
+
+
+class RecommendationRunStarted(RecommendationRunEvent):
+    """A run has started."""
+
+    type = "recommendation_run.started"
+
+
+class RecommendationRunProgressed(RecommendationRunEvent):
+    """More recommendations are made, or the run has resumed."""
+
+    type = "recommendation_run.progressed"
+
+
+class RecommendationRunPaused(RecommendationRunEvent):
+    """The run waits for keys or for Gemini."""
+
+    type = "recommendation_run.paused"
+
+
+class RecommendationRunFinished(RecommendationRunEvent):
+    """The run is over: no user is left, or the next run has started."""
+
+    type = "recommendation_run.finished"
+
+
+def _concrete(event: type[Event]) -> list[type[Event]]:
+    below = [concrete for child in event.__subclasses__() for concrete in _concrete(child)]
+    return [event, *below] if "type" in vars(event) else below
+
+
+EVENTS: tuple[type[Event], ...] = tuple(_concrete(Event))  # type: ignore[type-abstract]
+"""Every type of event, in the order of this module."""
+
+LIVE_TOPICS = tuple({event.topic: None for event in EVENTS if event.is_live})

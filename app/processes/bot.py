@@ -1,0 +1,35 @@
+"""The bot process: long polling."""
+
+from contextlib import AsyncExitStack, suppress
+
+from starlette.applications import Starlette
+
+from app.bot.dispatcher import create_dispatcher
+from app.bot.polling import poll_updates
+from app.clients import Clients
+from app.events.kafka import connect
+from app.processes import health
+from app.processes.background import Parts, lifespan
+from app.settings import Settings, SettingsError
+from app.telegram.limiter import Limiter, RateLimitMiddleware
+from app.telegram.sender import make_bot
+
+
+def create_app(settings: Settings) -> Starlette:
+    """Make the app of the bot process."""
+    token = settings.required("telegram_bot_token")
+    if settings.telegram_webhook_url is not None:
+        raise SettingsError("TELEGRAM_WEBHOOK_URL: is set, so the api process gets the updates, and no bot is needed")
+
+    async def start(clients: Clients, stack: AsyncExitStack) -> Parts:
+        bot = await stack.enter_async_context(make_bot(token, settings.telegram_api_url).context())
+        bot.session.middleware(RateLimitMiddleware(Limiter(clients.redis)))
+        dispatcher = create_dispatcher()
+
+        async def stop() -> None:
+            with suppress(RuntimeError):  # polling has not begun
+                await dispatcher.stop_polling()
+
+        return Parts([poll_updates(dispatcher, bot, clients), connect(settings, clients.kafka)], stop=stop)
+
+    return Starlette(routes=health.routes, lifespan=lifespan(settings, start))

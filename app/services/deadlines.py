@@ -1,0 +1,211 @@
+"""Deadlines: whether ordering for a date is open, and how a day closes."""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from zoneinfo import ZoneInfo
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col, select
+
+from app.events.outbox import record
+from app.events.types import DeadlinePassed
+from app.models import Cafe, Combo, Deadline, DeliveryDay, MenuItem, Order, OrderStatus
+from app.services.rows import FOR_SHARE, FOR_UPDATE, get_row
+
+DAYS_AHEAD_MAX = 90
+"""How many days ahead users may order: no cafe knows its menu beyond that."""
+
+
+class Refusal(StrEnum):
+    """Why ordering is not possible."""
+
+    CAFE_DEACTIVATED = "cafe_deactivated"
+    NO_DELIVERY = "no_delivery"
+    DEADLINE_PASSED = "deadline_passed"
+    TOO_FAR_AHEAD = "too_far_ahead"
+    NOTHING_ON_THE_MENU = "nothing_on_the_menu"
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether ordering from a cafe for a date is possible.
+
+    Args:
+        closes_at: When ordering closes or closed; None if there is no delivery on that date.
+        seconds_left: Whole seconds until then; None if ordering is not possible.
+        refusal: Why ordering is not possible; None if it is.
+        announced_at: When the day was announced to the cafe; None if it was not yet.
+    """
+
+    cafe_id: int
+    date: dt.date
+    closes_at: dt.datetime | None
+    seconds_left: int | None
+    refusal: Refusal | None
+    announced_at: dt.datetime | None = None
+
+    @property
+    def can_order(self) -> bool:
+        return self.refusal is None
+
+    @property
+    def is_announced(self) -> bool:
+        return self.announced_at is not None
+
+
+@dataclass(frozen=True)
+class Closing:
+    """The deadline of a cafe for a delivery date."""
+
+    cafe_id: int
+    date: dt.date
+    closes_at: dt.datetime
+
+
+async def find_availabilities(
+    session: AsyncSession, cafe: Cafe, dates: Sequence[dt.date], now: dt.datetime
+) -> list[Availability]:
+    """Find out for each date whether ordering is possible."""
+    schedule = await _schedule(session, cafe.id)
+    announced: dict[dt.date, dt.datetime | None] = {
+        day.date: day.announced_at
+        for day in await session.scalars(
+            select(DeliveryDay).where(DeliveryDay.cafe_id == cafe.id, col(DeliveryDay.date).in_(dates))
+        )
+    }
+    has_menu = await session.scalar(sa.select(_has_menu(cafe.id)))
+    found = [_availability(cafe, date, schedule.get(date.weekday()), announced.get(date), now) for date in dates]
+    if has_menu:
+        return found
+    return [
+        replace(day, seconds_left=None, refusal=Refusal.NOTHING_ON_THE_MENU) if day.can_order else day for day in found
+    ]
+
+
+async def lock_day(session: AsyncSession, cafe: Cafe, date: dt.date) -> DeliveryDay:
+    """Keep the day from being announced until the caller's transaction ends.
+
+    Take the time after this call. Then an order of the caller is part of the announcement, or the caller sees that the
+    day is announced.
+    """
+    await session.execute(insert(DeliveryDay).values(cafe_id=cafe.id, date=date).on_conflict_do_nothing())
+    return await get_row(session, DeliveryDay, (cafe.id, date), lock=FOR_SHARE)
+
+
+async def locked_availability(session: AsyncSession, cafe: Cafe, day: DeliveryDay, now: dt.datetime) -> Availability:
+    """Find out whether ordering for a locked day is possible."""
+    schedule = await _schedule(session, cafe.id)
+    return _availability(cafe, day.date, schedule.get(day.date.weekday()), day.announced_at, now)
+
+
+def closed_since(cafe: Cafe, availability: Availability, now: dt.datetime) -> dt.datetime | None:
+    """Return when changes by users closed; None if they are open.
+
+    A date without a deadline closes when it begins: users may have ordered for it while it had a deadline.
+    """
+    midnight = dt.datetime.combine(availability.date, dt.time(), ZoneInfo(cafe.timezone))
+    closes_at = availability.closes_at or midnight.astimezone(dt.UTC)
+    return closes_at if availability.is_announced or closes_at <= now else None
+
+
+async def close_day(session: AsyncSession, cafe_id: int, date: dt.date, at: dt.datetime) -> bool:
+    """Close ordering for good and confirm the orders. Return False if the day was closed before.
+
+    It waits for orders that are being written. Later orders find the day closed.
+    """
+    await session.execute(insert(DeliveryDay).values(cafe_id=cafe_id, date=date).on_conflict_do_nothing())
+    day = await get_row(session, DeliveryDay, (cafe_id, date), lock=FOR_UPDATE)
+    if day.announced_at is not None:
+        return False
+    day.announced_at = at
+    await session.execute(
+        sa.update(Order)
+        .where(col(Order.cafe_id) == cafe_id, col(Order.date) == date, col(Order.status) == OrderStatus.PENDING)
+        .values(status=OrderStatus.CONFIRMED)
+    )
+    return True
+
+
+async def pass_deadline(session: AsyncSession, cafe_id: int, date: dt.date, at: dt.datetime) -> bool:
+    """Close the day and publish it. Return False if the day was closed before."""
+    closed = await close_day(session, cafe_id, date, at)
+    if closed:
+        await record(session, DeadlinePassed(cafe_id=cafe_id, date=date, timestamp=at))
+    return closed
+
+
+async def find_closings(
+    session: AsyncSession, begin: dt.datetime, end: dt.datetime, cafe_id: int | None = None
+) -> list[Closing]:
+    """Find the deadlines after `begin` and not after `end`, the earliest first, without announced days.
+
+    Two statements, for any number of cafes.
+    """
+    query = select(Deadline, Cafe.timezone).join(Cafe).where(Deadline.is_enabled)
+    schedule = await session.execute(query if cafe_id is None else query.where(Cafe.id == cafe_id))
+    found = [
+        Closing(deadline.cafe_id, date, closes_at)
+        for deadline, timezone in schedule
+        for date in _dates_between(deadline, ZoneInfo(timezone), begin, end)
+        if begin < (closes_at := deadline.closes_at(date, timezone)) <= end
+    ]
+    dates = [closing.date for closing in found]
+    announced = select(DeliveryDay).where(
+        col(DeliveryDay.date).between(min(dates, default=None), max(dates, default=None)),
+        col(DeliveryDay.announced_at).is_not(None),
+    )
+    done = {(day.cafe_id, day.date) for day in await session.scalars(announced)} if found else set()
+    return sorted(
+        (closing for closing in found if (closing.cafe_id, closing.date) not in done),
+        key=lambda closing: (closing.closes_at, closing.cafe_id),
+    )
+
+
+def _dates_between(deadline: Deadline, zone: ZoneInfo, begin: dt.datetime, end: dt.datetime) -> list[dt.date]:
+    """Return the delivery dates whose deadline is on a day from `begin` to `end`."""
+    first, last = begin.astimezone(zone).date(), end.astimezone(zone).date()
+    days = (first + dt.timedelta(days=days + deadline.advance_days) for days in range((last - first).days + 1))
+    return [date for date in days if date.weekday() == deadline.weekday]
+
+
+async def _schedule(session: AsyncSession, cafe_id: int) -> Mapping[int, Deadline]:
+    enabled = select(Deadline).where(Deadline.cafe_id == cafe_id, Deadline.is_enabled)
+    return {deadline.weekday: deadline for deadline in await session.scalars(enabled)}
+
+
+def _availability(
+    cafe: Cafe, date: dt.date, deadline: Deadline | None, announced_at: dt.datetime | None, now: dt.datetime
+) -> Availability:
+    """An announced day stays closed, even if the schedule has changed since."""
+    closes_at = announced_at
+    if closes_at is None and deadline is not None:
+        closes_at = deadline.closes_at(date, cafe.timezone)
+    refusal = None
+    if closes_at is None:
+        refusal = Refusal.NO_DELIVERY
+    elif announced_at is not None or closes_at <= now:
+        refusal = Refusal.DEADLINE_PASSED
+    elif not cafe.is_active:
+        refusal = Refusal.CAFE_DEACTIVATED
+    elif date > now.astimezone(ZoneInfo(cafe.timezone)).date() + dt.timedelta(days=DAYS_AHEAD_MAX):
+        refusal = Refusal.TOO_FAR_AHEAD
+    seconds_left = int((closes_at - now).total_seconds()) if closes_at is not None and refusal is None else None
+    return Availability(cafe.id, date, closes_at, seconds_left, refusal, announced_at)
+
+
+def _has_menu(cafe_id: int) -> sa.ColumnElement[bool]:
+    """Whether there is an available combo with an available dish of each of its categories."""
+    available = (
+        sa.select(sa.func.array_agg(col(MenuItem.category).distinct()))
+        .where(col(MenuItem.cafe_id) == cafe_id, col(MenuItem.is_available))
+        .scalar_subquery()
+    )
+    return sa.exists().where(
+        col(Combo.cafe_id) == cafe_id,
+        col(Combo.is_available),
+        col(Combo.categories).op("<@", is_comparison=True)(available),
+    )

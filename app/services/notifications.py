@@ -1,0 +1,271 @@
+"""Notifications: queueing, and the next message to a cafe about a date."""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy.sql.selectable import ForUpdateArg
+from sqlmodel import col, select
+
+from app.clients import Clients
+from app.events.outbox import Task, enqueue, record
+from app.events.types import NotificationQueued
+from app.models import Cafe, DeliveryDay, Notification, NotificationKind, NotificationStatus, Order, OrderStatus
+from app.services.notification_kinds import ACKNOWLEDGED_KINDS, KINDS, Audience, Text, render
+from app.services.order_diff import Snapshot, changes_since, day_orders, snapshot_of
+from app.services.orders import find_orders_of_day
+from app.services.rows import FOR_UPDATE, get_row
+from app.telegram import order_message
+from app.telegram.i18n import DEFAULT_LOCALE
+from app.telegram.notification_texts import NamedCafe
+
+CORRECTION_DELAY = dt.timedelta(minutes=1)
+"""Changes within this time are one correction."""
+
+
+class DeliveryTask(Task):
+    """Send one part of a notification. Parts are counted from 0."""
+
+    queue = "telegram"
+
+    notification_id: int
+    part: int
+
+
+class CorrectionTask(Task):
+    """Send a correction, if the orders of a day have changed after its deadline."""
+
+    queue = "corrections"
+
+    cafe_id: int
+    date: dt.date
+
+
+@dataclass(frozen=True)
+class DayMessage:
+    """The next message to a cafe about a date: a kind, and the facts of its text."""
+
+    kind: NotificationKind
+    version: int
+    facts: Mapping[str, object]
+    snapshot: Snapshot
+
+    def parts(self, cafe: Cafe) -> Sequence[str]:
+        return render(self.kind, cafe, cafe.language, None, self.facts)
+
+
+async def notify(
+    clients: Clients,
+    session: AsyncSession,
+    kind: NotificationKind,
+    cafe: NamedCafe,
+    *,
+    chat_id: int | None = None,
+    language: str = DEFAULT_LOCALE,
+    date: dt.date | None = None,
+    version: int = 1,
+    snapshot: Snapshot | None = None,
+    link_request_id: int | None = None,
+    text: Text | None = None,
+    facts: Mapping[str, object] | None = None,
+) -> Notification | None:
+    """Queue a notification, to be sent when the caller's transaction is committed.
+
+    There is one for each cafe, date, kind and version: of a second one there is None. There is also None for the
+    managers' chat if there is no such chat.
+
+    Args:
+        chat_id: The cafe's chat. Not used for managers.
+        language: The cafe's language. Managers get English.
+        text: The text function of an alert.
+        facts: The keyword arguments of the text function.
+    """
+    if KINDS[kind].audience is Audience.MANAGERS:
+        chat_id, language = clients.settings.telegram_manager_chat_id, DEFAULT_LOCALE
+    if chat_id is None:
+        return None
+    notification_id = await session.scalar(
+        insert(Notification)
+        .values(
+            kind=kind,
+            cafe_id=cafe.id,
+            tg_chat_id=chat_id,
+            parts=list(render(kind, cafe, language, text, facts or {})),
+            date=date,
+            version=version,
+            snapshot=snapshot,
+            link_request_id=link_request_id,
+        )
+        .on_conflict_do_nothing()
+        .returning(col(Notification.id))
+    )
+    if notification_id is None:
+        return None
+    notification = await get_notification(session, notification_id)
+    await enqueue_delivery(session, notification)
+    await record(session, NotificationQueued.of(notification))
+    return notification
+
+
+async def alert(
+    clients: Clients,
+    session: AsyncSession,
+    cafe: NamedCafe,
+    text: Text,
+    *,
+    about: tuple[dt.date, int] | None = None,
+    **facts: object,
+) -> None:
+    """Alert the managers.
+
+    Args:
+        about: A date and a version. The managers get one alert for each.
+    """
+    date, version = about or (None, 1)
+    await notify(clients, session, NotificationKind.ALERT, cafe, date=date, version=version, text=text, facts=facts)
+
+
+async def announce_day(
+    clients: Clients, session: AsyncSession, cafe_id: int, date: dt.date, *, is_correction: bool = False
+) -> Notification | None:
+    """Queue the order list of a date, or with `is_correction` its next correction.
+
+    None if the cafe gets no notifications, or the list is sent already, or nothing has changed.
+    """
+    cafe = await get_row(session, Cafe, cafe_id)
+    if not cafe.is_notified:
+        return None
+    message = await find_next_message(session, cafe, date)
+    if message is None or (message.version > 1 and not is_correction):
+        return None
+    return await notify(
+        clients,
+        session,
+        message.kind,
+        cafe,
+        chat_id=cafe.tg_chat_id,
+        language=cafe.language,
+        date=date,
+        version=message.version,
+        snapshot=message.snapshot,
+        facts=message.facts,
+    )
+
+
+async def correct_day(clients: Clients, session: AsyncSession, task: CorrectionTask) -> Notification | None:
+    """Queue a correction, if the orders of a day have changed since the last message.
+
+    The day is locked meanwhile, so of two simultaneous corrections the second finds no change.
+    """
+    await session.get(DeliveryDay, (task.cafe_id, task.date), with_for_update=FOR_UPDATE)
+    return await announce_day(clients, session, task.cafe_id, task.date, is_correction=True)
+
+
+async def schedule_correction(session: AsyncSession, cafe_id: int, date: dt.date) -> None:
+    """Send a correction a little later, because orders have changed after the deadline.
+
+    Each change schedules one. The first correction has all changes until then, and the later ones find none.
+    """
+    await enqueue(session, CorrectionTask(cafe_id=cafe_id, date=date), CORRECTION_DELAY)
+
+
+async def is_outdated(session: AsyncSession, notification: Notification) -> bool:
+    """Whether a later version about the same day was sent or waits. The day is locked, so no version comes meanwhile."""
+    await session.get(DeliveryDay, (notification.cafe_id, notification.date), with_for_update=FOR_UPDATE)
+    later = sa.exists().where(
+        col(Notification.cafe_id) == notification.cafe_id,
+        col(Notification.date) == notification.date,
+        col(Notification.kind).in_(ACKNOWLEDGED_KINDS),
+        col(Notification.version) > notification.version,
+        col(Notification.status) != NotificationStatus.FAILED,
+    )
+    return bool(await session.scalar(sa.select(later)))
+
+
+async def find_days_without_message(
+    session: AsyncSession, begin: dt.datetime, end: dt.datetime
+) -> list[tuple[int, dt.date]]:
+    """Find cafes and dates that were closed between these instants, have orders, and have no order list.
+
+    Past days are left out.
+    """
+    has_orders = sa.exists().where(
+        col(Order.cafe_id) == DeliveryDay.cafe_id,
+        col(Order.date) == DeliveryDay.date,
+        col(Order.status) != OrderStatus.CANCELLED,
+    )
+    has_message = sa.exists().where(
+        col(Notification.cafe_id) == DeliveryDay.cafe_id,
+        col(Notification.date) == DeliveryDay.date,
+        col(Notification.kind) == NotificationKind.ORDERS,
+    )
+    today = sa.cast(sa.func.timezone(Cafe.timezone, sa.func.now()), sa.Date)
+    days = (
+        sa.select(col(DeliveryDay.cafe_id), col(DeliveryDay.date))
+        .join(Cafe, col(Cafe.id) == DeliveryDay.cafe_id)
+        .where(
+            col(DeliveryDay.announced_at).between(begin, end),
+            col(DeliveryDay.date) >= today,
+            has_orders,
+            ~has_message,
+        )
+        .order_by(col(DeliveryDay.announced_at))
+    )
+    return [(cafe_id, date) for cafe_id, date in await session.execute(days)]
+
+
+async def get_notification(
+    session: AsyncSession, notification_id: int, *, lock: ForUpdateArg | None = None
+) -> Notification:
+    """Return a notification with its cafe.
+
+    Raises NotFound.
+    """
+    notification = await get_row(session, Notification, notification_id, lock=lock)
+    set_committed_value(notification, "cafe", await get_row(session, Cafe, notification.cafe_id))
+    return notification
+
+
+async def enqueue_delivery(session: AsyncSession, notification: Notification) -> None:
+    """Send the next part when the caller's transaction is committed."""
+    await enqueue(session, DeliveryTask(notification_id=notification.id, part=len(notification.tg_message_ids)))
+
+
+async def find_next_message(session: AsyncSession, cafe: Cafe, date: dt.date) -> DayMessage | None:
+    """Find the next message to a cafe about a date; None if the cafe knows everything.
+
+    A cafe knows the last message to its present chat that was sent, or waits. A chat without any gets the whole list.
+    """
+    messages = (
+        await session.scalars(
+            select(Notification)
+            .where(
+                Notification.cafe_id == cafe.id,
+                Notification.date == date,
+                col(Notification.kind).in_(ACKNOWLEDGED_KINDS),
+            )
+            .order_by(col(Notification.version))
+        )
+    ).all()
+    known = [
+        message
+        for message in messages
+        if message.status is not NotificationStatus.FAILED and message.tg_chat_id == cafe.tg_chat_id
+    ]
+    version = messages[-1].version + 1 if messages else 1
+    orders = await find_orders_of_day(session, cafe.id, date)
+    day = day_orders(date, orders)
+    if not known:
+        if not orders:
+            return None
+        return DayMessage(NotificationKind.ORDERS, version, {"orders": day}, snapshot_of(orders))
+    changes, notes = changes_since(known[-1].snapshot, orders)
+    if not changes and not notes:
+        return None
+    number = 1 + sum(message.kind is NotificationKind.CORRECTION for message in known)
+    correction = order_message.Correction(number, changes, notes, day)
+    return DayMessage(NotificationKind.CORRECTION, version, {"correction": correction}, snapshot_of(orders))

@@ -1,0 +1,107 @@
+"""The orders of a day as a cafe knows them, and the difference between two versions."""
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import TypedDict
+
+from app.models import MenuCategory, Order, OrderItem
+from app.telegram.order_message import Change, DayOrders, Dish, Extra, Meal, NewNote
+
+
+class UserOrder(TypedDict):
+    """The order of one user, stored as JSON with the message to the cafe.
+
+    `items` has the combo, the dishes and the extras, in this order: a key that stays when names change, the name, and
+    the quantity. It is a list because JSONB would sort the keys of an object.
+    """
+
+    person: str
+    notes: str
+    items: list[tuple[str, str, int]]
+
+
+EMPTY = UserOrder(person="", notes="", items=[])
+
+type Snapshot = dict[str, UserOrder]
+"""The orders of a day by the user's Telegram id."""
+
+
+def day_orders(date: dt.date, orders: Sequence[Order]) -> DayOrders:
+    """Convert the orders of a day, with users and items, for the order list."""
+    return DayOrders(
+        date=date,
+        meals=[_meal(order) for order in orders],
+        quantities=_quantities([item for order in orders for item in order.items]),
+        total=sum((order.total_price for order in orders), Decimal(0)),
+    )
+
+
+def _quantities(items: Iterable[OrderItem]) -> list[tuple[str, int]]:
+    """Add up the menu items: by category, the most ordered first. A menu item counts once, under its latest name."""
+    names: dict[int, tuple[MenuCategory, str]] = {}
+    quantities: Counter[int] = Counter()
+    for item in items:
+        names[item.menu_item_id] = item.category, item.name
+        quantities[item.menu_item_id] += item.quantity
+    categories = list(MenuCategory)
+
+    def sort_key(menu_item_id: int) -> tuple[int, int, str]:
+        category, name = names[menu_item_id]
+        return categories.index(category), -quantities[menu_item_id], name
+
+    return [(names[menu_item_id][1], quantities[menu_item_id]) for menu_item_id in sorted(quantities, key=sort_key)]
+
+
+def snapshot_of(orders: Sequence[Order]) -> Snapshot:
+    """Make the snapshot that a cafe knows after a message with these orders."""
+    return {
+        str(order.user_tgid): UserOrder(
+            person=order.user.name,
+            notes=order.notes,
+            items=[
+                (f"combo {order.combo_id}", order.combo_name, 1),
+                *((f"item {item.menu_item_id}", item.name, item.quantity) for item in (*order.dishes, *order.extras)),
+            ],
+        )
+        for order in orders
+    }
+
+
+def changes_since(known: Snapshot, orders: Sequence[Order]) -> tuple[list[Change], list[NewNote]]:
+    """Find the changes that the cafe does not know: user by user, first what is less, then what is more, and new notes."""
+    present = snapshot_of(orders)
+    changes: list[Change] = []
+    notes: list[NewNote] = []
+    for tgid in (*known, *(tgid for tgid in present if tgid not in known)):
+        before, after = known.get(tgid), present.get(tgid)
+        person = (after or before or EMPTY)["person"]
+        changes += _changes((before or EMPTY)["items"], (after or EMPTY)["items"], person)
+        if after and after["notes"] != (before["notes"] if before else ""):
+            notes.append(NewNote(person, after["notes"]))
+    return changes, notes
+
+
+def _changes(
+    before: Sequence[tuple[str, str, int]], after: Sequence[tuple[str, str, int]], person: str
+) -> list[Change]:
+    names: dict[str, str] = {}
+    quantities: Counter[str] = Counter()
+    for sign, items in ((-1, before), (1, after)):
+        for key, name, quantity in items:
+            names[key] = name
+            quantities[key] += sign * quantity
+    found = [Change(quantity, names[key], person) for key, quantity in quantities.items() if quantity]
+    return sorted(found, key=lambda change: change.quantity > 0)
+
+
+def _meal(order: Order) -> Meal:
+    return Meal(
+        person=order.user.name,
+        combo=order.combo_name,
+        price=order.combo_price,
+        dishes=[Dish(dish.name, dish.category.value) for dish in order.dishes],
+        extras=[Extra(extra.name, extra.quantity, extra.amount) for extra in order.extras],
+        notes=order.notes,
+    )

@@ -1,0 +1,85 @@
+"""The texts of notifications, in English and Russian. `app.services.notifications` says which kind has which text."""
+
+import datetime as dt
+from typing import Protocol
+
+from app.telegram.i18n import _, _n, escape
+
+
+class NamedCafe(Protocol):
+    """A cafe, as far as texts name it."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+
+
+def link_requested(cafe: NamedCafe, *, chat_id: int, username: str | None, locale: str) -> str:
+    chat = f"@{escape(username)}" if username else f"<code>{chat_id}</code>"
+    return _("📨 {chat} asks for the orders of <b>{cafe}</b> (cafe {cafe_id}).", locale).format(
+        chat=chat, cafe=escape(cafe.name), cafe_id=cafe.id
+    )
+
+
+def link_approved(cafe: NamedCafe, *, locale: str) -> str:
+    return _("✅ Your request is approved: this chat now gets the orders of <b>{cafe}</b>.", locale).format(
+        cafe=escape(cafe.name)
+    )
+
+
+def link_rejected(cafe: NamedCafe, *, reason: str | None, locale: str) -> str:
+    text = _("❌ Your request for <b>{cafe}</b> is rejected.", locale).format(cafe=escape(cafe.name))
+    return text if not reason else f"{text}\n{_('Reason: {reason}', locale).format(reason=escape(reason))}"
+
+
+def unlinked(cafe: NamedCafe, *, locale: str) -> str:
+    return _("🔌 This chat no longer gets the orders of <b>{cafe}</b>.", locale).format(cafe=escape(cafe.name))
+
+
+def reminder(_cafe: NamedCafe, *, day: dt.date, locale: str) -> str:
+    return _(
+        "⏰ The orders for {date} are not marked as received yet. Please press «Received» under them.", locale
+    ).format(date=day)
+
+
+def sent_again(locale: str) -> str:
+    """The line above a message whose first delivery is unknown."""
+    return _("🔁 <i>Sent again: the first time may not have reached you.</i>", locale)
+
+
+def chat_unreachable(cafe: NamedCafe, *, locale: str) -> str:
+    return _(
+        "🚨 The chat of <b>{cafe}</b> (cafe {cafe_id}) cannot be reached any more: the bot was blocked or removed. "
+        "The cafe is unlinked and gets no orders until a chat is linked again.",
+        locale,
+    ).format(cafe=escape(cafe.name), cafe_id=cafe.id)
+
+
+def chat_unlinked_itself(cafe: NamedCafe, *, locale: str) -> str:
+    return _("🔌 The chat of <b>{cafe}</b> (cafe {cafe_id}) has unlinked itself.", locale).format(
+        cafe=escape(cafe.name), cafe_id=cafe.id
+    )
+
+
+def no_recipient(cafe: NamedCafe, *, day: dt.date, locale: str) -> str:
+    return _(
+        "🚨 <b>{cafe}</b> (cafe {cafe_id}) has orders for {date}, but no chat, or it is deactivated. "
+        "The orders are sent as soon as it has a chat and is active.",
+        locale,
+    ).format(cafe=escape(cafe.name), cafe_id=cafe.id, date=day)
+
+
+def not_acknowledged(cafe: NamedCafe, *, day: dt.date, minutes: int, locale: str) -> str:
+    return _n(
+        "🚨 <b>{cafe}</b> (cafe {cafe_id}) has not marked the orders for {date} as received within {minutes} minute.",
+        "🚨 <b>{cafe}</b> (cafe {cafe_id}) has not marked the orders for {date} as received within {minutes} minutes.",
+        minutes,
+        locale,
+    ).format(cafe=escape(cafe.name), cafe_id=cafe.id, date=day, minutes=minutes)
+
+
+def not_delivered(cafe: NamedCafe, *, day: dt.date, error: str, locale: str) -> str:
+    return _("🚨 The orders for {date} could not be sent to <b>{cafe}</b> (cafe {cafe_id}): {error}", locale).format(
+        cafe=escape(cafe.name), cafe_id=cafe.id, date=day, error=escape(error)
+    )

@@ -1,0 +1,114 @@
+"""Morning messages: last night's recommendation for each user who has one, if MORNING_MESSAGE_AT is set."""
+
+import asyncio
+import datetime as dt
+from collections.abc import Collection, Sequence
+from enum import Enum, auto
+
+from aiogram import Bot
+from redis.exceptions import RedisError
+from sqlmodel import col, select
+
+from app.ai.recommendation import Recommendation
+from app.clients import Clients
+from app.log import get_log, without_bot_tokens
+from app.models import ItemStatus, Language, RecommendationItem, User
+from app.telegram import texts
+from app.telegram.sender import DeliveryUnknown, NotSent, RetryAfter, Unreachable, send
+from app.telegram.slots import ChatSlots, RateLimitedLocally
+
+log = get_log(__name__)
+
+WINDOW = dt.timedelta(hours=3)
+"""No messages are sent after this window: they are about today's lunch."""
+
+BATCH_SIZE = 25
+"""How many messages are sent at the same time: less than a second's messages, while Telegram answers within 0.1 s."""
+
+JOB_BUDGET = dt.timedelta(seconds=40)
+
+
+class Outcome(Enum):
+    """The result of one user's message."""
+
+    SENT = auto()
+    DROPPED = auto()
+    """Telegram refuses it, or the delivery is unknown."""
+    DEFERRED = auto()
+    """It was certainly not sent: there is no slot, or Telegram or Redis is unavailable."""
+
+
+async def send_morning_messages(clients: Clients, bot: Bot, slots: ChatSlots, now: dt.datetime) -> int:
+    """Send last night's recommendations to users who have not got them, for a while. Return how many were sent.
+
+    Each user gets at most one message: it is recorded before it is sent, and a missed morning does no harm. Deferred
+    messages are left to a later call; if all messages of a batch are deferred, the call ends.
+    """
+    at = clients.settings.morning_message_at
+    local = now.astimezone(clients.settings.lunch_timezone)
+    if at is None or not _is_in_window(local, at):
+        return 0
+    sent = 0
+    deferred: set[int] = set()
+    clock = asyncio.get_running_loop().time
+    ends = clock() + JOB_BUDGET.total_seconds()
+    while clock() < ends and (batch := await _claim(clients, local.date(), now, deferred)):
+        async with asyncio.TaskGroup() as sending:
+            tasks = [sending.create_task(_send(clients, bot, slots, item, language)) for item, language in batch]
+        outcomes = [task.result() for task in tasks]
+        sent += outcomes.count(Outcome.SENT)
+        deferred |= {
+            item.user_tgid for (item, _), outcome in zip(batch, outcomes, strict=True) if outcome is Outcome.DEFERRED
+        }
+        if all(outcome is Outcome.DEFERRED for outcome in outcomes):
+            break
+    return sent
+
+
+def _is_in_window(local: dt.datetime, at: dt.time) -> bool:
+    begin = local.replace(hour=at.hour, minute=at.minute, second=at.second, microsecond=0)
+    return begin <= local < begin + WINDOW
+
+
+async def _claim(
+    clients: Clients, date: dt.date, now: dt.datetime, deferred: Collection[int]
+) -> Sequence[tuple[RecommendationItem, str]]:
+    """Record that these users are notified."""
+    query = (
+        select(RecommendationItem, User.language)
+        .join(User)
+        .where(
+            RecommendationItem.date == date,
+            RecommendationItem.status == ItemStatus.DONE,
+            col(RecommendationItem.notified_at).is_(None),
+            col(RecommendationItem.user_tgid).not_in(deferred),
+            User.is_active,
+        )
+        .order_by(col(RecommendationItem.position))
+        .limit(BATCH_SIZE)
+        .with_for_update(of=RecommendationItem, skip_locked=True)
+    )
+    async with clients.db() as session:
+        rows = (await session.execute(query)).all()
+        for item, _ in rows:
+            item.notified_at = now
+    return [(item, Language(language).value) for item, language in rows]
+
+
+async def _send(clients: Clients, bot: Bot, slots: ChatSlots, item: RecommendationItem, locale: str) -> Outcome:
+    text = texts.recommended(Recommendation.model_validate(item.recommendation), locale)
+    try:
+        async with slots.lease(item.user_tgid) as slot:
+            await slot.wait()
+            await send(bot, item.user_tgid, text)
+    except (RetryAfter, Unreachable, RedisError, OSError) as error:
+        if isinstance(error, RetryAfter) and not isinstance(error, RateLimitedLocally):
+            await slots.limiter.pause(item.user_tgid, round(error.retry_after))
+        async with clients.db() as session:
+            row = await session.get_one(RecommendationItem, (item.date, item.user_tgid), with_for_update=True)
+            row.notified_at = None
+        return Outcome.DEFERRED
+    except (NotSent, DeliveryUnknown) as error:
+        log.debug("morning_message.dropped", tgid=item.user_tgid, error=without_bot_tokens(str(error)))
+        return Outcome.DROPPED
+    return Outcome.SENT

@@ -1,0 +1,269 @@
+"""CPU per request and per live event of two versions: `python -m benchmarks.requests --other PATH [--rounds N]`.
+
+PATH is another checkout of this repository. Both versions get a database with the same demo data, the same Redis and
+Kafka broker, and an api process. In each round each version answers each kind of request, one after the other, so a
+machine that changes its speed changes both. The CPU time is that of the api process, from the operating system. The
+ratio is this version to the other one: the median of the rounds.
+
+For live events both api processes read the same events from Kafka at the same time, and send them to as many
+subscriptions each.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from statistics import median
+from uuid import uuid4
+
+import asyncpg
+import httpx
+import psutil
+from aiokafka import AIOKafkaProducer
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.typing import Subprotocol
+
+from app.auth.tokens import issue_token
+from app.dev.embedded import EmbeddedServices, embedded
+from app.dev.ports import free_port
+from app.events.cloudevents import headers_of
+from app.events.types import LinkRequestCreated, Topic
+from app.models import LinkRequestStatus, Role, User
+from app.settings import Settings
+
+HERE = Path(__file__).parent.parent
+SECRET = "a secret for benchmarks that is long enough"  # noqa: S105 signs tokens of this run only
+MANAGER_TGID = 1
+
+SOCKETS = 10
+SUBSCRIPTIONS_PER_SOCKET = 50
+EVENTS = 40
+
+CAFE_FIELDS = "id name description isActive tgChatId notificationsEnabled linkedAt timezone language createdAt"
+ORDER_FIELDS = (
+    "id tgid userName cafeId cafeName date status combo { id name price } dishes { menuItemId name category } "
+    "extras { menuItemId name price quantity } notes totalPrice createdAt updatedAt"
+)
+QUERIES: Mapping[str, str] = {
+    "me": "{ me { tgid name role isActive createdAt } }",
+    "3 cafes": f"{{ cafes {{ nodes {{ {CAFE_FIELDS} }} totalCount }} }}",
+    "3 cafes with menus": f"{{ cafes {{ nodes {{ {CAFE_FIELDS} menuItems(first: 40) {{ nodes {{ id name category price }} }} }} }} }}",
+    "100 users": "{ users(first: 100) { edges { cursor node { tgid name role } } pageInfo { endCursor } } }",
+    "50 orders": f"{{ orders(first: 50) {{ nodes {{ {ORDER_FIELDS} }} totalCount }} }}",
+}
+REST = {"REST: 50 orders": "/api/v1/orders?limit=50"}
+REQUESTS = 60
+
+
+@dataclass(frozen=True)
+class Version:
+    """A running api process."""
+
+    name: str
+    process: psutil.Process
+    client: httpx.AsyncClient
+
+    def cpu_s(self) -> float:
+        times = self.process.cpu_times()
+        return float(times.user + times.system)
+
+    @property
+    def address(self) -> str:
+        return str(self.client.base_url).replace("http", "ws") + "/graphql"
+
+
+type Request = Callable[[Version], Awaitable[object]]
+
+
+async def main(other: Path, rounds: int) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        async with AsyncExitStack() as stack:
+            services = await stack.enter_async_context(embedded(Path(directory) / "services"))
+            versions = [
+                await stack.enter_async_context(running(name, checkout, services))
+                for name, checkout in (("this", HERE), ("other", other))
+            ]
+            kinds: dict[str, Request] = {name: partial(query, text=text) for name, text in QUERIES.items()}
+            kinds |= {name: partial(get, path=path) for name, path in REST.items()}
+            print(f"CPU of the api process, medians of {rounds} rounds of {REQUESTS} requests:")
+            for name, request in kinds.items():
+                await compare(name, versions, request, rounds)
+            await compare_live_events(versions, str(services.kafka_broker_url), rounds)
+
+
+@asynccontextmanager
+async def running(name: str, checkout: Path, services: EmbeddedServices) -> AsyncIterator[Version]:
+    """Run the api process of a checkout, with demo data."""
+    database_url = await create_database(str(services.database_url), f"benchmark_{name}")
+    port = free_port()
+    environment = {
+        **{key: value for key, value in os.environ.items() if key in {"PATH", "HOME", "LANG"}},
+        "PYTHONPATH": str(checkout),
+        "DATABASE_URL": database_url,
+        "REDIS_URL": str(services.redis_url),
+        "KAFKA_BROKER_URL": str(services.kafka_broker_url),
+        "KAFKA_FETCH_MAX_WAIT_MS": "20",
+        "KAFKA_IDEMPOTENCE": "false",
+        "JWT_SECRET_KEY": SECRET,
+        "LOG_LEVEL": "WARNING",
+        "PORT": str(port),
+    }
+
+    async def run(*arguments: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "app", *arguments, cwd=checkout, env=environment
+        )
+
+    for arguments in (
+        ("migrate",),
+        ("users", "add", "--tgid", str(MANAGER_TGID), "--name", "Maria", "--manager"),
+        ("seed",),
+    ):
+        assert await (await run(*arguments)).wait() == 0
+    process = await run("api")
+    token = issue_token(
+        Settings(
+            database_url=database_url,
+            redis_url=str(services.redis_url),
+            kafka_broker_url=str(services.kafka_broker_url),
+            jwt_secret_key=SECRET,
+        ),
+        User(tgid=MANAGER_TGID, name="Maria", role=Role.MANAGER),
+    )
+    headers = {"Authorization": f"Bearer {token}"}
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=60) as client:
+        await until_ready(client)
+        yield Version(name, psutil.Process(process.pid), client)
+    process.terminate()
+    await process.wait()
+
+
+async def create_database(server_url: str, name: str) -> str:
+    connection = await asyncpg.connect(server_url.replace("postgresql+asyncpg", "postgresql"))
+    await connection.execute(f"CREATE DATABASE {name}")
+    await connection.close()
+    base, _, rest = server_url.rpartition("/")
+    return f"{base}/{name}{rest[rest.index('?') :] if '?' in rest else ''}"
+
+
+async def until_ready(client: httpx.AsyncClient) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                if (await client.get("/readyz")).status_code == httpx.codes.OK:
+                    return
+            except httpx.TransportError:
+                pass
+            await asyncio.sleep(0.1)
+
+
+async def get(version: Version, path: str) -> None:
+    (await version.client.get(path)).raise_for_status()
+
+
+async def query(version: Version, text: str) -> None:
+    response = await version.client.post("/graphql", json={"query": text})
+    assert "errors" not in response.json(), response.text
+
+
+async def compare(name: str, versions: Sequence[Version], request: Request, rounds: int) -> None:
+    for version in versions:
+        await request(version)
+    used: dict[str, list[float]] = {version.name: [] for version in versions}
+    for _ in range(rounds):
+        for version in versions:
+            before = version.cpu_s()
+            for _ in range(REQUESTS):
+                await request(version)
+            used[version.name].append((version.cpu_s() - before) / REQUESTS)
+    print_row(name, used)
+
+
+def print_row(name: str, used: Mapping[str, Sequence[float]]) -> None:
+    this, other = used["this"], used["other"]
+    ratios = [mine / theirs for mine, theirs in zip(this, other, strict=True) if theirs]
+    ms = {version: median(values) * 1000 for version, values in used.items()}
+    print(
+        f"  {name:24} this {ms['this']:7.3f} ms, other {ms['other']:7.3f} ms, "
+        f"ratio {median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+        flush=True,
+    )
+
+
+async def compare_live_events(versions: Sequence[Version], broker: str, rounds: int) -> None:
+    """Subscribe many times in each version, and send the same events to both."""
+    producer = AIOKafkaProducer(bootstrap_servers=broker)
+    await producer.start()
+    async with AsyncExitStack() as stack:
+        sockets = [await stack.enter_async_context(subscribed(version)) for version in versions for _ in range(SOCKETS)]
+        used: dict[str, list[float]] = {version.name: [] for version in versions}
+        for _ in range(rounds):
+            before = {version.name: version.cpu_s() for version in versions}
+            receiving = [asyncio.create_task(receive(socket)) for socket in sockets]
+            for _ in range(EVENTS):
+                await send_event(producer)
+            async with asyncio.timeout(120):
+                await asyncio.gather(*receiving)
+            for version in versions:
+                frames = EVENTS * SOCKETS * SUBSCRIPTIONS_PER_SOCKET
+                used[version.name].append((version.cpu_s() - before[version.name]) / frames)
+    await producer.stop()
+    print_row(f"event × {SOCKETS * SUBSCRIPTIONS_PER_SOCKET} subscribers", used)
+
+
+@asynccontextmanager
+async def subscribed(version: Version) -> AsyncIterator[ClientConnection]:
+    """A socket with `SUBSCRIPTIONS_PER_SOCKET` subscriptions."""
+    async with connect(
+        version.address, subprotocols=[Subprotocol("graphql-transport-ws")], proxy=None, max_queue=None
+    ) as socket:
+        payload = {"Authorization": version.client.headers["Authorization"]}
+        await socket.send(json.dumps({"type": "connection_init", "payload": payload}))
+        await socket.recv()
+        document = "subscription { linkRequestUpdates { id status tgChatId createdAt cafe { id name } } }"
+        for number in range(SUBSCRIPTIONS_PER_SOCKET):
+            subscribe = {"type": "subscribe", "id": str(number), "payload": {"query": document}}
+            await socket.send(json.dumps(subscribe))
+        await asyncio.sleep(1)  # the protocol does not confirm a subscription
+        yield socket
+
+
+async def receive(socket: ClientConnection) -> None:
+    for _ in range(EVENTS * SUBSCRIPTIONS_PER_SOCKET):
+        await socket.recv()
+
+
+async def send_event(producer: AIOKafkaProducer) -> None:
+    now = datetime.now(UTC)
+    cafe = {"id": 1, "name": "Basil & Thyme", "created_at": now, "description": ""}
+    event = LinkRequestCreated.model_validate(
+        {
+            "id": 1,
+            "cafe_id": 1,
+            "cafe_name": "Basil & Thyme",
+            "cafe": cafe,
+            "tg_chat_id": -1001,
+            "status": LinkRequestStatus.PENDING,
+            "created_at": now,
+        }
+    )
+    headers = [(name, value.encode()) for name, value in headers_of(str(uuid4()), event, now).items()]
+    await producer.send_and_wait(
+        Topic.LINK_REQUESTS, event.model_dump_json().encode(), key=event.key.encode(), headers=headers
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--other", type=Path, required=True, help="another checkout of this repository")
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    asyncio.run(main(options.other.resolve(), options.rounds))

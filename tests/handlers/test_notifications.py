@@ -1,0 +1,731 @@
+"""Delivery of notifications to Telegram, and its failures."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlmodel import col, select
+
+from app.auth.context import Context
+from app.clients import Clients, open_clients
+from app.dev.telegram.chats import Chat
+from app.dev.telegram.faults import Failure, FailureKind
+from app.events.outbox import enqueue
+from app.handlers.notifications import DELIVERY_TIMEOUT, delivery_broker
+from app.models import Cafe, DeadLetter, LinkRequest, Notification, NotificationKind, NotificationStatus, Outbox
+from app.resolvers import links, orders
+from app.resolvers.notifications import retry_notification
+from app.services import deadlines, notifications
+from app.services.notification_kinds import Text
+from app.services.notifications import CorrectionTask, DeliveryTask, notify
+from app.settings import Settings
+from app.telegram import notification_texts
+from app.telegram.limiter import Busy, Limiter
+from app.telegram.notification_texts import NamedCafe
+from tests.conftest import add_cafe, add_lunch, event_types
+from tests.events.conftest import until_empty
+from tests.servers import POLL_S, until
+from tests.telegram_standin import World, read_in
+
+pytestmark = pytest.mark.slow
+
+RETRY_DEADLINE_S = 15.0
+"""The outbox looks every second for rows that wait for another attempt."""
+
+THURSDAY = date(2026, 3, 5)
+MANAGERS = -1009
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Settings with a managers' chat."""
+    return settings.model_copy(update={"telegram_manager_chat_id": MANAGERS})
+
+
+@pytest.fixture
+async def world(shared_world: World, clients: Clients) -> AsyncIterator[World]:
+    """The stand-in with the managers' chat, and a process that delivers to it."""
+    shared_world.state.reset()
+    shared_world.state.add_chat(Chat(MANAGERS, "group", "Managers"))
+    broker = delivery_broker(clients, shared_world.bot)
+    await broker.start()
+    yield shared_world
+    await broker.stop()
+
+
+@pytest.fixture
+def chat(world: World) -> Chat:
+    """A group."""
+    return world.group()
+
+
+@pytest.fixture
+async def linked_cafe(clients: Clients, chat: Chat) -> Cafe:
+    """A cafe whose chat is the group."""
+    return await add_cafe(clients, tg_chat_id=chat.id, linked_at=datetime.now(UTC))
+
+
+def fixed_text(*parts: str) -> Text:
+    """Return a text function that makes these parts."""
+
+    def make(_cafe: NamedCafe, *, locale: str) -> Sequence[str]:
+        return parts
+
+    return make
+
+
+async def queue_message(clients: Clients, cafe: Cafe, chat_id: int, text: str = "<b>Soup</b> &amp; salad") -> int:
+    """Queue a notification without buttons, and return its id."""
+    async with clients.db() as session:
+        notification = await notify(
+            clients, session, NotificationKind.LINK_APPROVED, cafe, chat_id=chat_id, text=fixed_text(text)
+        )
+    assert notification is not None
+    return notification.id
+
+
+async def queue_order_list(clients: Clients, cafe: Cafe, *parts: str) -> int:
+    """Queue an order list in these parts, and return its id."""
+    async with clients.db() as session:
+        notification = await notify(
+            clients,
+            session,
+            NotificationKind.ORDERS,
+            cafe,
+            chat_id=cafe.tg_chat_id,
+            date=THURSDAY,
+            snapshot={},
+            text=fixed_text(*(parts or ["soup"])),
+        )
+    assert notification is not None
+    return notification.id
+
+
+async def enqueue_again(clients: Clients, notification_id: int) -> None:
+    """Enqueue another delivery of the first part."""
+    async with clients.db() as session:
+        await enqueue(session, DeliveryTask(notification_id=notification_id, part=0))
+
+
+async def stored(clients: Clients, notification_id: int) -> Notification:
+    """Return the stored notification."""
+    async with clients.db() as session:
+        return await session.get_one(Notification, notification_id)
+
+
+async def chat_of(clients: Clients, cafe: Cafe) -> int | None:
+    """Return the present chat of a cafe."""
+    async with clients.db() as session:
+        return (await session.get_one(Cafe, cafe.id)).tg_chat_id
+
+
+async def until_it_is(
+    clients: Clients, notification_id: int, condition: Callable[[Notification], bool]
+) -> Notification:
+    """Wait until a notification meets a condition, and return it."""
+    async with asyncio.timeout(RETRY_DEADLINE_S):
+        while not condition(found := await stored(clients, notification_id)):
+            await asyncio.sleep(POLL_S)
+    return found
+
+
+async def until_status(clients: Clients, notification_id: int, status: NotificationStatus) -> Notification:
+    """Wait until a notification has a status, and return it."""
+    return await until_it_is(clients, notification_id, lambda found: found.status is status)
+
+
+async def until_deferred(clients: Clients) -> sa.Row[*tuple[Any, ...]]:
+    """Wait until a row waits for its second attempt, and return the row."""
+    async with asyncio.timeout(RETRY_DEADLINE_S):
+        while True:
+            async with clients.db() as session:
+                query = sa.select(Outbox).where(Outbox.c.attempts_count > 0, Outbox.c.acquired_at.is_(None))
+                row = (await session.execute(query)).one_or_none()
+            if row is not None:
+                return row
+            await asyncio.sleep(POLL_S)
+
+
+async def test_a_notification_is_sent(clients: Clients, cafe: Cafe, chat: Chat) -> None:
+    """A queued notification arrives in the chat as HTML."""
+    await queue_message(clients, cafe, chat.id)
+
+    await until_empty(clients, DeliveryTask.queue)
+
+    assert read_in(chat) == ["<b>Soup</b> &amp; salad"]
+
+
+async def test_a_sent_notification_has_its_message_ids(clients: Clients, cafe: Cafe, chat: Chat) -> None:
+    """A sent notification has the ids of its messages in Telegram."""
+    sent = await until_status(clients, await queue_message(clients, cafe, chat.id), NotificationStatus.SENT)
+
+    assert sent.tg_message_ids == list(chat.messages)
+
+
+async def test_a_sent_notification_has_the_time_of_its_delivery(clients: Clients, cafe: Cafe, chat: Chat) -> None:
+    """A sent notification has the time of its delivery."""
+    sent = await until_status(clients, await queue_message(clients, cafe, chat.id), NotificationStatus.SENT)
+
+    assert sent.created_at <= (sent.sent_at or sent.created_at - timedelta(1)) <= datetime.now(UTC)
+
+
+async def test_a_delivery_is_an_event(clients: Clients, cafe: Cafe, chat: Chat) -> None:
+    """A delivery is one event."""
+    await until_status(clients, await queue_message(clients, cafe, chat.id), NotificationStatus.SENT)
+
+    assert await event_types(clients) == ["notification.queued", "notification.sent"]
+
+
+async def test_a_notification_of_a_rolled_back_transaction_is_not_sent(
+    clients: Clients, cafe: Cafe, chat: Chat
+) -> None:
+    """A notification is not sent if its transaction is rolled back."""
+    async with clients.db() as session:
+        await notify(clients, session, NotificationKind.UNLINKED, cafe, chat_id=chat.id, text=fixed_text("no"))
+        await session.rollback()
+
+    await queue_message(clients, cafe, chat.id, "yes")
+    await until_empty(clients, DeliveryTask.queue)
+
+    assert read_in(chat) == ["yes"]
+
+
+async def test_an_order_list_has_a_received_button(clients: Clients, linked_cafe: Cafe, chat: Chat) -> None:
+    """An order list has a button to acknowledge its version."""
+    notification_id = await queue_order_list(clients, linked_cafe)
+    await until_empty(clients, DeliveryTask.queue)
+
+    assert [message.has_button(f"received:{notification_id}") for message in chat.messages.values()] == [True]
+
+
+async def test_other_messages_have_no_button(clients: Clients, cafe: Cafe, chat: Chat) -> None:
+    """A notification that needs no answer has no button."""
+    await queue_message(clients, cafe, chat.id)
+    await until_empty(clients, DeliveryTask.queue)
+
+    assert [message.content.keyboard for message in chat.messages.values()] == [None]
+
+
+async def test_a_link_request_has_buttons_for_the_decision(clients: Clients, cafe: Cafe, world: World) -> None:
+    """A link request has buttons to approve and to reject it."""
+    async with clients.db() as session:
+        request = LinkRequest(cafe_id=cafe.id, tg_chat_id=-1, created_at=datetime.now(UTC))
+        session.add(request)
+        await session.flush()
+        await notify(
+            clients,
+            session,
+            NotificationKind.LINK_REQUESTED,
+            cafe,
+            link_request_id=request.id,
+            facts={"chat_id": request.tg_chat_id, "username": None},
+        )
+    await until_empty(clients, DeliveryTask.queue)
+
+    [message] = world.state.chats[MANAGERS].messages.values()
+    assert message.has_button(f"decide:{request.id}:1")
+    assert message.has_button(f"decide:{request.id}:0")
+
+
+@pytest.mark.parametrize("kind", [FailureKind.BLOCKED, FailureKind.KICKED])
+async def test_an_unreachable_chat_is_unlinked(
+    clients: Clients, linked_cafe: Cafe, world: World, chat: Chat, kind: FailureKind
+) -> None:
+    """If the chat blocks the bot, the delivery fails and the cafe is unlinked, with an event."""
+    world.fail(kind)
+    notification_id = await queue_order_list(clients, linked_cafe)
+
+    await until_empty(clients, DeliveryTask.queue)
+
+    assert (await stored(clients, notification_id)).status is NotificationStatus.FAILED
+    assert await chat_of(clients, linked_cafe) is None
+    assert (await event_types(clients))[:3] == ["notification.queued", "notification.failed", "cafe.unlinked"]
+
+
+async def test_a_failed_notification_has_the_error_of_telegram(
+    clients: Clients, cafe: Cafe, world: World, chat: Chat
+) -> None:
+    """A failed notification has the error message of Telegram."""
+    world.fail(FailureKind.BLOCKED)
+
+    failed = await until_status(clients, await queue_message(clients, cafe, chat.id), NotificationStatus.FAILED)
+
+    assert failed.error == "Forbidden: bot was blocked by the user"
+
+
+@pytest.mark.usefixtures("world")
+async def test_an_unknown_chat_is_a_failure(clients: Clients, cafe: Cafe) -> None:
+    """A notification to a chat that Telegram does not know fails."""
+    failed = await until_status(clients, await queue_message(clients, cafe, -404), NotificationStatus.FAILED)
+
+    assert failed.error == "Bad Request: chat not found"
+
+
+async def test_an_order_list_with_invalid_markup_is_sent_as_plain_text(
+    clients: Clients, linked_cafe: Cafe, world: World, chat: Chat
+) -> None:
+    """If Telegram refuses the HTML of an order list, it is sent once as plain text, with its button."""
+    world.fail(FailureKind.BAD_ENTITIES)
+    notification_id = await queue_order_list(clients, linked_cafe, "<b>Soup</b> &amp; salad")
+
+    sent = await until_status(clients, notification_id, NotificationStatus.SENT)
+
+    assert read_in(chat) == ["Soup & salad"]
+    assert chat.messages[sent.tg_message_ids[0]].has_button(f"received:{notification_id}")
+
+
+async def test_a_failed_notification_is_not_sent_later(clients: Clients, cafe: Cafe, world: World, chat: Chat) -> None:
+    """A failed notification is not sent later, even if the chat accepts messages again."""
+    world.fail(FailureKind.BLOCKED)
+    notification_id = await queue_message(clients, cafe, chat.id)
+    await until_status(clients, notification_id, NotificationStatus.FAILED)
+
+    await enqueue_again(clients, notification_id)
+    await until_empty(clients, DeliveryTask.queue)
+
+    assert read_in(chat) == []
+
+
+async def test_a_sent_notification_is_not_sent_again(clients: Clients, cafe: Cafe, chat: Chat) -> None:
+    """A second task for a sent notification does nothing."""
+    notification_id = await queue_message(clients, cafe, chat.id)
+    await until_status(clients, notification_id, NotificationStatus.SENT)
+
+    await enqueue_again(clients, notification_id)
+    await until_empty(clients, DeliveryTask.queue)
+
+    assert len(read_in(chat)) == 1
+
+
+async def test_retry_after_is_respected(clients: Clients, cafe: Cafe, world: World, chat: Chat) -> None:
+    """After a 429 a notification waits as long as Telegram asks."""
+    world.fail(FailureKind.RATE_LIMIT, after=60)
+    await queue_message(clients, cafe, chat.id)
+
+    row = await until_deferred(clients)
+
+    assert timedelta(seconds=59) < row.next_attempt_at - row.last_attempt_at < timedelta(seconds=61)
+
+
+async def test_retry_after_is_respected_by_all_processes(
+    clients: Clients, cafe: Cafe, world: World, chat: Chat
+) -> None:
+    """After a 429 the chat has no slot for any process."""
+    world.fail(FailureKind.RATE_LIMIT, after=60)
+    await queue_message(clients, cafe, chat.id)
+    await until_deferred(clients)
+
+    answer = await Limiter(clients.redis).acquire(chat.id, patience_s=2)
+
+    assert isinstance(answer, Busy)
+    assert 50 < answer.wait_s <= 60
+
+
+async def test_two_simultaneous_429s_pause_all_chats(clients: Clients, cafe: Cafe, world: World, chat: Chat) -> None:
+    """A 429 in two chats within a short time is the bot's limit, so a third chat waits as well."""
+    world.fail(FailureKind.RATE_LIMIT, after=60, times=2)
+    for chat_id in (chat.id, world.group().id):
+        notification_id = await queue_message(clients, cafe, chat_id)
+        await until_it_is(
+            clients, notification_id, lambda found: found.attempts == 1 and found.status is NotificationStatus.QUEUED
+        )
+
+    third = world.person()
+    await queue_message(clients, cafe, third.id)
+    async with asyncio.timeout(RETRY_DEADLINE_S):
+        while await count_not_deferred(clients):
+            await asyncio.sleep(POLL_S)
+
+    assert read_in(third) == []
+
+
+async def count_not_deferred(clients: Clients) -> int:
+    """Count the deliveries that have no attempt yet, or another one soon."""
+    query = sa.select(sa.func.count()).where(
+        Outbox.c.queue == DeliveryTask.queue,
+        (Outbox.c.attempts_count == 0) | (Outbox.c.next_attempt_at < sa.func.now() + timedelta(seconds=30)),
+    )
+    async with clients.db() as session:
+        return (await session.scalars(query)).one()
+
+
+async def test_temporary_errors_are_retried(clients: Clients, cafe: Cafe, world: World) -> None:
+    """A call with a temporary error is repeated, and the notification is sent."""
+    queued = {}
+    for kind in (
+        FailureKind.RATE_LIMIT,
+        FailureKind.BAD_GATEWAY,
+        FailureKind.SERVER_ERROR,
+        FailureKind.DROP_BEFORE,
+        FailureKind.DROP_AFTER,
+    ):
+        chat_id = world.group().id
+        retry_after = 1 if kind is FailureKind.RATE_LIMIT else None
+        world.state.failures.add(Failure(chat_id=chat_id, kind=kind, retry_after=retry_after))
+        queued[kind] = await queue_message(clients, cafe, chat_id)
+
+    sent = {kind: await until_status(clients, id_, NotificationStatus.SENT) for kind, id_ in queued.items()}
+
+    assert {kind: notification.attempts for kind, notification in sent.items()} == dict.fromkeys(queued, 2)
+
+
+async def test_pauses_become_longer(clients: Clients, cafe: Cafe, world: World, chat: Chat) -> None:
+    """The pauses between attempts are about a second, then about two, with jitter."""
+    world.fail(FailureKind.SERVER_ERROR, times=2)
+    notification_id = await queue_message(clients, cafe, chat.id)
+
+    pauses = []
+    for attempts in (1, 2):
+        await until_it_is(clients, notification_id, lambda found, n=attempts: found.attempts == n)  # type: ignore[misc]
+        row = await until_deferred(clients)
+        pauses.append((row.next_attempt_at - row.last_attempt_at).total_seconds())
+
+    assert 0.7 < pauses[0] < 1.5 < pauses[1] < 3
+
+
+MARK = notification_texts.sent_again("en").split()[0]
+
+
+async def test_a_repeat_after_an_unknown_delivery_is_marked(
+    clients: Clients, cafe: Cafe, world: World, chat: Chat
+) -> None:
+    """A message whose delivery is unknown is sent again, marked as a repeat."""
+    world.fail(FailureKind.DROP_AFTER)
+
+    await until_status(clients, await queue_message(clients, cafe, chat.id, "soup"), NotificationStatus.SENT)
+
+    assert read_in(chat) == ["soup", f"{notification_texts.sent_again('en')}\nsoup"]
+
+
+@pytest.mark.parametrize("kind", [FailureKind.RATE_LIMIT, FailureKind.MIGRATE])
+async def test_a_repeat_after_a_refusal_is_not_marked(
+    clients: Clients, cafe: Cafe, world: World, chat: Chat, kind: FailureKind
+) -> None:
+    """A message that Telegram has refused is sent again without the mark."""
+    world.fail(kind, after=1)
+
+    sent = await until_status(clients, await queue_message(clients, cafe, chat.id, "soup"), NotificationStatus.SENT)
+
+    assert read_in(world.state.chats[sent.tg_chat_id]) == ["soup"]
+
+
+async def test_a_refused_repeat_is_still_marked(clients: Clients, cafe: Cafe, world: World, chat: Chat) -> None:
+    """A refused repeat of an unknown delivery keeps its mark."""
+    world.fail(FailureKind.DROP_AFTER)
+    world.fail(FailureKind.RATE_LIMIT, after=1)
+
+    await until_status(clients, await queue_message(clients, cafe, chat.id, "soup"), NotificationStatus.SENT)
+
+    assert [MARK in text for text in read_in(chat)] == [False, True]
+
+
+async def test_a_deferred_chat_does_not_delay_the_others(
+    clients: Clients, cafe: Cafe, world: World, chat: Chat
+) -> None:
+    """Other notifications are sent while one waits for its next attempt."""
+    world.fail(FailureKind.RATE_LIMIT, after=60)
+    waiting = await queue_message(clients, cafe, chat.id)
+    await until_deferred(clients)
+
+    await until_status(clients, await queue_message(clients, cafe, world.person().id), NotificationStatus.SENT)
+
+    assert (await stored(clients, waiting)).status is NotificationStatus.QUEUED
+
+
+async def test_a_message_of_a_dead_process_is_repeated_and_marked(clients: Clients, cafe: Cafe, chat: Chat) -> None:
+    """The delivery of a process that died is unknown: the message is sent again, marked."""
+    async with clients.db() as session:
+        interrupted = Notification(
+            kind=NotificationKind.UNLINKED,
+            cafe_id=cafe.id,
+            tg_chat_id=chat.id,
+            parts=["soup"],
+            status=NotificationStatus.SENDING,
+            is_uncertain=True,
+            attempts=1,
+        )
+        session.add(interrupted)
+        await session.flush()
+        await enqueue(session, DeliveryTask(notification_id=interrupted.id, part=0))
+
+    await until_status(clients, interrupted.id, NotificationStatus.SENT)
+
+    assert read_in(chat) == [f"{notification_texts.sent_again('en')}\nsoup"]
+
+
+async def test_an_attempt_is_recorded_before_the_call(clients: Clients, cafe: Cafe, world: World, chat: Chat) -> None:
+    """The status is `sending` while Telegram has not answered."""
+    world.fail(FailureKind.HANG)
+    notification_id = await queue_message(clients, cafe, chat.id)
+
+    hanging = await until_it_is(clients, notification_id, lambda found: found.status is not NotificationStatus.QUEUED)
+    await until(lambda: not world.state.failures.pending())
+    with world.dropping_calls_that_hang():
+        await until_deferred(clients)
+
+    assert hanging.status is NotificationStatus.SENDING
+
+
+async def test_each_part_is_sent_once_and_in_order(clients: Clients, linked_cafe: Cafe, chat: Chat) -> None:
+    """Each part is sent once and in order, with the button under the last part."""
+    notification_id = await queue_order_list(clients, linked_cafe, "one", "two", "three")
+
+    sent = await until_status(clients, notification_id, NotificationStatus.SENT)
+
+    assert read_in(chat) == ["one", "two", "three"]
+    assert sent.tg_message_ids == list(chat.messages)
+    assert [message.has_button(f"received:{notification_id}") for message in chat.messages.values()] == [
+        False,
+        False,
+        True,
+    ]
+
+
+async def test_only_the_part_with_an_unknown_delivery_is_repeated(
+    clients: Clients, linked_cafe: Cafe, world: World, chat: Chat
+) -> None:
+    """Only the part whose delivery is unknown is repeated and marked."""
+    notification_id = await queue_order_list(clients, linked_cafe, "one", "two", "three")
+    await until(lambda: read_in(chat) == ["one"])
+    world.fail(FailureKind.DROP_AFTER)
+
+    await until_status(clients, notification_id, NotificationStatus.SENT)
+
+    assert read_in(chat) == ["one", "two", f"{notification_texts.sent_again('en')}\ntwo", "three"]
+
+
+@pytest.fixture
+def group(world: World) -> Chat:
+    """A group that is not a supergroup."""
+    return world.state.add_chat(Chat(world.state.free_id("group"), "group", "Cafe"))
+
+
+async def test_a_notification_follows_a_group_to_the_supergroup(clients: Clients, world: World, group: Chat) -> None:
+    """An order list for a group that became a supergroup is sent there once, and the link follows."""
+    linked_cafe = await add_cafe(clients, tg_chat_id=group.id, linked_at=datetime.now(UTC))
+    world.fail(FailureKind.MIGRATE)
+
+    sent = await until_status(clients, await queue_order_list(clients, linked_cafe), NotificationStatus.SENT)
+
+    assert sent.tg_chat_id != group.id
+    assert await chat_of(clients, linked_cafe) == sent.tg_chat_id
+    assert (read_in(group), read_in(world.state.chats[sent.tg_chat_id])) == ([], ["soup"])
+
+
+async def test_all_notifications_and_requests_follow_a_group(clients: Clients, world: World, group: Chat) -> None:
+    """All waiting notifications and pending requests of a group follow it to the supergroup."""
+    linked_cafe = await add_cafe(clients, tg_chat_id=group.id, linked_at=datetime.now(UTC))
+    other = await add_cafe(clients, "Green Fork")
+    async with clients.db() as session:
+        request = LinkRequest(cafe_id=other.id, tg_chat_id=group.id, created_at=datetime.now(UTC))
+        session.add(request)
+    world.state.failures.add(Failure(chat_id=group.id, kind=FailureKind.MIGRATE, times=None))
+    first, second = (
+        await queue_order_list(clients, linked_cafe),
+        await queue_message(clients, linked_cafe, group.id, "cake"),
+    )
+
+    sent = [await until_status(clients, queued, NotificationStatus.SENT) for queued in (first, second)]
+
+    [new_id] = {notification.tg_chat_id for notification in sent}
+    assert sorted(read_in(world.state.chats[new_id])) == ["cake", "soup"]
+    async with clients.db() as session:
+        assert (await session.get_one(LinkRequest, request.id)).tg_chat_id == new_id
+
+
+async def test_parts_before_a_migration_are_not_repeated(clients: Clients, world: World, group: Chat) -> None:
+    """The parts that arrived in the group are not repeated in the supergroup."""
+    linked_cafe = await add_cafe(clients, tg_chat_id=group.id, linked_at=datetime.now(UTC))
+    notification_id = await queue_order_list(clients, linked_cafe, "one", "two")
+    await until(lambda: read_in(group) == ["one"])
+    world.fail(FailureKind.MIGRATE)
+
+    sent = await until_status(clients, notification_id, NotificationStatus.SENT)
+
+    assert read_in(world.state.chats[sent.tg_chat_id]) == ["two"]
+
+
+async def attempt_after(clients: Clients, notification_id: int, by: timedelta) -> Notification:
+    """Make a deferred notification older by some time, and let it have its next attempt."""
+    await until_deferred(clients)
+    async with clients.db() as session:
+        row = await session.get_one(Notification, notification_id)
+        row.created_at -= by
+        row.queued_at -= by
+        await session.execute(sa.update(Outbox).values(next_attempt_at=sa.func.now()))
+    return await until_it_is(clients, notification_id, lambda found: found.attempts > 1 or found.is_finished)
+
+
+A_LITTLE = timedelta(minutes=1)
+
+
+async def test_a_delivery_fails_after_an_hour(clients: Clients, linked_cafe: Cafe, world: World, chat: Chat) -> None:
+    """A delivery fails after an hour of temporary errors, and the last error is recorded."""
+    world.fail(FailureKind.SERVER_ERROR, times=None)
+    notification_id = await queue_order_list(clients, linked_cafe)
+
+    await attempt_after(clients, notification_id, DELIVERY_TIMEOUT + A_LITTLE)
+
+    failed = await until_status(clients, notification_id, NotificationStatus.FAILED)
+    assert "Internal Server Error" in (failed.error or "")
+
+
+async def test_a_delivery_is_retried_for_an_hour(clients: Clients, linked_cafe: Cafe, world: World, chat: Chat) -> None:
+    """A delivery is retried for almost an hour."""
+    world.fail(FailureKind.SERVER_ERROR, times=None)
+    notification_id = await queue_order_list(clients, linked_cafe)
+
+    await attempt_after(clients, notification_id, DELIVERY_TIMEOUT - A_LITTLE)
+
+    await until_deferred(clients)
+    assert not (await stored(clients, notification_id)).is_finished
+
+
+async def test_managers_are_alerted_of_a_failed_order_list(
+    clients: Clients, linked_cafe: Cafe, world: World, chat: Chat
+) -> None:
+    """If the delivery of an order list fails, the managers get an alert with the error."""
+    world.state.failures.add(Failure(chat_id=chat.id, kind=FailureKind.SERVER_ERROR, times=None))
+
+    notification_id = await queue_order_list(clients, linked_cafe)
+    await attempt_after(clients, notification_id, DELIVERY_TIMEOUT + A_LITTLE)
+    failed = await until_status(clients, notification_id, NotificationStatus.FAILED)
+    await until_empty(clients, DeliveryTask.queue)
+
+    alert = notification_texts.not_delivered(linked_cafe, day=THURSDAY, error=failed.error or "", locale="en")
+    assert read_in(world.state.chats[MANAGERS]) == [alert]
+
+
+async def test_managers_are_alerted_of_a_refused_order_list(clients: Clients, world: World, chat: Chat) -> None:
+    """If Telegram refuses an order list, the managers get an alert immediately."""
+    linked_cafe = await add_cafe(clients, tg_chat_id=-404, linked_at=datetime.now(UTC))
+
+    await until_status(clients, await queue_order_list(clients, linked_cafe), NotificationStatus.FAILED)
+    await until_empty(clients, DeliveryTask.queue)
+
+    [alert] = read_in(world.state.chats[MANAGERS])
+    assert "chat not found" in alert
+
+
+async def test_managers_are_not_alerted_of_other_failures(clients: Clients, cafe: Cafe, world: World) -> None:
+    """The failure of another notification makes no alert."""
+    await until_status(clients, await queue_message(clients, cafe, -404), NotificationStatus.FAILED)
+    await until_empty(clients, DeliveryTask.queue)
+
+    assert read_in(world.state.chats[MANAGERS]) == []
+
+
+async def test_a_failed_delivery_can_be_retried(
+    clients: Clients, manager: Context, linked_cafe: Cafe, world: World, chat: Chat
+) -> None:
+    """A manager can retry a failed delivery, and the message arrives."""
+    world.fail(FailureKind.SERVER_ERROR, times=2)
+    notification_id = await queue_order_list(clients, linked_cafe)
+    await attempt_after(clients, notification_id, DELIVERY_TIMEOUT + A_LITTLE)
+    await until_status(clients, notification_id, NotificationStatus.FAILED)
+
+    await retry_notification(manager, notification_id)
+
+    sent = await until_status(clients, notification_id, NotificationStatus.SENT)
+    assert sent.error is None
+    assert len(read_in(chat)) == 1
+
+
+@pytest.fixture
+async def other_process(settings: Settings, world: World) -> AsyncIterator[None]:
+    """A second process that delivers, with separate clients."""
+    async with open_clients(settings) as clients:
+        broker = delivery_broker(clients, world.bot)
+        await broker.start()
+        yield
+        await broker.stop()
+
+
+@pytest.mark.usefixtures("other_process")
+async def test_two_processes_send_each_notification_once(clients: Clients, cafe: Cafe, world: World) -> None:
+    """Two processes send each notification once."""
+    chats = [world.group() for _ in range(50)]
+    for index, chat in enumerate(chats):
+        await queue_message(clients, cafe, chat.id, str(index))
+    await until_empty(clients, DeliveryTask.queue)
+
+    assert [read_in(chat) for chat in chats] == [[str(index)] for index in range(50)]
+
+
+@pytest.fixture
+def limits(world: World) -> Iterator[None]:
+    """Telegram with its rate limits."""
+    world.state.has_limits = True
+    yield
+    world.state.has_limits = False
+
+
+@pytest.mark.usefixtures("limits", "other_process")
+async def test_rate_limits_are_respected(clients: Clients, cafe: Cafe, world: World) -> None:
+    """Two processes with many messages to the same chats get no 429."""
+    chats = [world.group() for _ in range(20)]
+    for index in range(60):
+        await queue_message(clients, cafe, chats[index % len(chats)].id, str(index))
+    await until_empty(clients, DeliveryTask.queue)
+
+    assert sum(len(read_in(chat)) for chat in chats) == 60
+    assert world.state.refusals[429] == 0
+
+
+async def test_a_refused_notification_is_no_dead_letter(clients: Clients, cafe: Cafe, world: World, chat: Chat) -> None:
+    """A notification that Telegram refuses makes no dead letter."""
+    world.fail(FailureKind.BLOCKED)
+    await queue_message(clients, cafe, chat.id)
+
+    await until_empty(clients, DeliveryTask.queue)
+
+    async with clients.db() as session:
+        assert await session.scalar(select(sa.func.count()).select_from(DeadLetter)) == 0
+
+
+async def test_two_changes_are_one_correction(clients: Clients, user: Context, manager: Context, chat: Chat) -> None:
+    """Two corrections that are due at the same time make one message."""
+    lunch = await add_lunch(clients, tg_chat_id=chat.id, linked_at=datetime.now(UTC))
+    order = await orders.place_order(user, lunch.cafe.id, lunch.open_date, lunch.meal)
+    async with clients.db() as session:
+        await deadlines.pass_deadline(session, lunch.cafe.id, lunch.open_date, datetime.now(UTC))
+        await notifications.announce_day(clients, session, lunch.cafe.id, lunch.open_date)
+    await until_empty(clients, DeliveryTask.queue)
+    await orders.place_order(manager, lunch.cafe.id, lunch.open_date, lunch.meal)
+    await orders.cancel_order(manager, order.id)
+
+    await deliver_corrections(clients)
+
+    [_, correction] = read_in(chat)
+    assert "−1 Borscht (Ivan)" in correction
+    assert "+1 Borscht (Maria)" in correction
+
+
+async def deliver_corrections(clients: Clients) -> None:
+    """Make all scheduled corrections due, and wait for their delivery."""
+    async with clients.db() as session:
+        await session.execute(
+            sa.update(Outbox).where(Outbox.c.queue == CorrectionTask.queue).values(next_attempt_at=sa.func.now())
+        )
+    await until_empty(clients, CorrectionTask.queue)
+    await until_empty(clients, DeliveryTask.queue)
+
+
+async def test_an_unlinked_cafe_gets_no_correction(
+    clients: Clients, user: Context, manager: Context, chat: Chat
+) -> None:
+    """A correction for an unlinked cafe makes no notification and is no failure."""
+    lunch = await add_lunch(clients, tg_chat_id=chat.id, linked_at=datetime.now(UTC))
+    order = await orders.place_order(user, lunch.cafe.id, lunch.open_date, lunch.meal)
+    async with clients.db() as session:
+        await deadlines.pass_deadline(session, lunch.cafe.id, lunch.open_date, datetime.now(UTC))
+    await orders.cancel_order(manager, order.id)
+    await links.unlink(manager, lunch.cafe.id)
+
+    await deliver_corrections(clients)
+
+    async with clients.db() as session:
+        assert list(await session.scalars(select(col(Notification.id)))) == []
