@@ -9,7 +9,6 @@ import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cache
 from typing import Annotated, Any, Self, cast, get_args, get_origin, get_type_hints
 
 from pydantic import (
@@ -19,7 +18,6 @@ from pydantic import (
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
-    TypeAdapter,
     ValidationError,
     create_model,
     model_validator,
@@ -153,18 +151,6 @@ Date = Annotated[dt.date, AfterValidator(_validate_date)]
 TimezoneName = Annotated[str, AfterValidator(_validate_timezone)]
 
 
-def validate[T](field: str, rule: Any, value: T) -> T:
-    """Validate one value against an annotated type.
-
-    Raises BadInput, which names `field`.
-    """
-    try:
-        validated: T = _adapter(rule).validate_python(value)
-    except ValidationError as error:
-        raise BadInput.from_problems([FieldProblem(field, _sentence(problem)) for problem in error.errors()]) from None
-    return validated
-
-
 def validate_input[I: Input](given: I) -> I:
     """Validate values that were collected without validation.
 
@@ -174,11 +160,6 @@ def validate_input[I: Input](given: I) -> I:
         return type(given).model_validate(given)
     except ValidationError as error:
         raise bad_input(error) from None
-
-
-@cache
-def _adapter(rule: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(rule)
 
 
 class ArgumentValidator:

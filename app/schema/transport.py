@@ -39,7 +39,6 @@ from app.schema.schema import Schema
 
 GRAPHQL_RESPONSE = "application/graphql-response+json"
 
-CLOSE_BAD_REQUEST = 4400
 CLOSE_UNAUTHORIZED = 4401
 
 CLOSE_REASON_MAX_BYTES = 123

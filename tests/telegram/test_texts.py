@@ -23,10 +23,10 @@ from app.dev.telegram.chats import MESSAGE_LENGTH
 from app.dev.telegram.formatting import parse_html, utf16_length
 from app.errors import BadInput
 from app.models import Cafe, Language
-from app.resolvers.links import Reason
+from app.resolvers import links
 from app.telegram import buttons, i18n, notification_texts, texts
 from app.telegram.order_message import REMARK_CHARACTERS
-from app.validation import NAME_MAX_CHARACTERS, validate
+from app.validation import NAME_MAX_CHARACTERS, ArgumentValidator
 
 SOURCE = Path(texts.__file__).parent
 RUSSIAN = SOURCE / "locales" / "ru" / "LC_MESSAGES" / "lunch_bot.po"
@@ -289,10 +289,11 @@ def test_the_longest_text_fits_into_a_message(locale: str) -> None:
 
 def test_the_longest_reason_is_tested() -> None:
     """A manager cannot give a longer reason than the tests use."""
-    validate("reason", Reason, "x" * REASON_MAX_CHARACTERS)
+    arguments = ArgumentValidator(links.reject)
+    arguments.validate({"reason": "x" * REASON_MAX_CHARACTERS})
 
     with pytest.raises(BadInput):
-        validate("reason", Reason, "x" * (REASON_MAX_CHARACTERS + 1))
+        arguments.validate({"reason": "x" * (REASON_MAX_CHARACTERS + 1)})
 
 
 @each_locale
