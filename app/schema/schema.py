@@ -1,15 +1,15 @@
 """The schema: all subjects together, with cached documents and coded errors."""
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import suppress
 from functools import cache
-from typing import Any, override
+from typing import Any, TypeGuard, override
 
 import strawberry
 from graphql import ASTValidationRule, GraphQLError, NoSchemaIntrospectionCustomRule, OperationDefinitionNode
 from strawberry.extensions import AddValidationRules, MaxTokensLimiter, ParserCache, ValidationCache
 from strawberry.schema.config import StrawberryConfig
-from strawberry.schema.schema import StreamResult
+from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext, StreamResult
 from strawberry.tools import merge_types
 from strawberry.types import ExecutionContext, ExecutionResult
 from strawberry.types.graphql import OperationType
@@ -58,6 +58,21 @@ class Schema(strawberry.Schema):
         pass
 
 
+class Executor(StrawberryGraphQLCoreExecutionContext):
+    """Asks only the type of an object whether it can be awaited.
+
+    graphql-core asks the object itself, and a Pydantic object answers with its slow `__getattr__`.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.is_awaitable = _is_awaitable
+
+
+def _is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
+    return hasattr(type(value), "__await__")
+
+
 class CachedParser(ParserCache):
     """Parses a document once. Strawberry reports a syntax error itself; its own cache would raise past it."""
 
@@ -99,6 +114,7 @@ def create_schema(*, introspection: bool = True) -> Schema:
         _merge("Mutation"),
         _merge("Subscription"),
         config=StrawberryConfig(scalar_map=SCALAR_MAP),
+        execution_context_class=Executor,
         extensions=[
             lambda: MaxTokensLimiter(MAX_TOKENS),
             lambda: AddValidationRules(rules),
