@@ -4,7 +4,7 @@ GraphQL puts `code` and `details` into `errors[].extensions`. REST puts them int
 other exception is masked as `Internal`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import ClassVar, NamedTuple, Self
 
@@ -21,7 +21,7 @@ class LunchbotError(Exception):
     """An error with a code.
 
     Args:
-        message: One sentence for a person. Without it, the first line of the class's docstring.
+        message: One sentence for a person; the class's title if it is missing.
         details: Facts for a program, such as the field or the resource.
     """
 
@@ -29,8 +29,13 @@ class LunchbotError(Exception):
     status: ClassVar[int]
 
     def __init__(self, message: str | None = None, **details: object) -> None:
-        super().__init__(message or (self.__doc__ or "").partition("\n")[0])
+        super().__init__(message or self.title())
         self.details: Mapping[str, object] = details
+
+    @classmethod
+    def title(cls) -> str:
+        """Return the sentence for every error of the class: the first line of its docstring."""
+        return (cls.__doc__ or "").partition("\n")[0]
 
     @property
     def message(self) -> str:
@@ -74,23 +79,26 @@ class FieldProblem(NamedTuple):
     detail: str
 
 
+def join_problems(problems: Iterable[FieldProblem]) -> str:
+    """Write all wrong fields as one message."""
+    return "; ".join(f"{field}: {detail}" for field, detail in problems)
+
+
 class BadInput(LunchbotError):
     """A value is of the wrong type or out of its range."""
 
     code = "BAD_INPUT"
     status = 400
 
-    def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"{field}: {problem}", field=field)
-        self.problems: Sequence[FieldProblem] = (FieldProblem(field, problem),)
+    def __init__(self, field: str, problem: str, *others: FieldProblem) -> None:
+        self.problems: Sequence[FieldProblem] = (FieldProblem(field, problem), *others)
+        super().__init__(join_problems(self.problems), field=field)
 
     @classmethod
     def from_problems(cls, problems: Sequence[FieldProblem]) -> Self:
         """Make one error for several wrong fields, at least one."""
-        error = cls(*problems[0])
-        error.problems = tuple(problems)
-        error.args = ("; ".join(f"{field}: {detail}" for field, detail in problems),)
-        return error
+        (field, detail), *others = problems
+        return cls(field, detail, *others)
 
     @property
     def field(self) -> str:

@@ -10,7 +10,7 @@ import structlog
 from starlette.responses import Response
 from strawberry.utils.str_converters import to_snake_case
 
-from app.errors import BadInput, Internal, LunchbotError
+from app.errors import BadInput, FieldProblem, Internal, LunchbotError, join_problems
 
 PROBLEM_JSON = "application/problem+json"
 
@@ -32,23 +32,19 @@ def problem_of_graphql(
     code = first["extensions"]["code"]
     kind = _KINDS.get(code, Internal)
     details = {to_snake_case(name): value for name, value in first["extensions"].get("details", {}).items()}
-    fields: list[dict[str, str]] = [
-        {"field": name, "detail": _rest_detail(problem["detail"], choices.get(name))}
+    problems = [
+        FieldProblem(name, _rest_detail(problem["detail"], choices.get(name)))
         for error in errors
         for problem in error["extensions"].get("details", {}).get("errors", ())
         for name in [names.get(problem["field"], problem["field"])]
     ]
-    return _problem(kind, _summary(fields) or first["message"], details, fields)
+    return _problem(kind, join_problems(problems) or first["message"], details, problems)
 
 
 def problem_response(error: LunchbotError, headers: Mapping[str, str] | None = None) -> Response:
     """Answer with `error`."""
-    fields = [problem._asdict() for problem in error.problems] if isinstance(error, BadInput) else []
-    return _problem(type(error), error.message, dict(error.details), fields, headers)
-
-
-def _summary(fields: Sequence[Mapping[str, str]]) -> str:
-    return "; ".join("{field}: {detail}".format(**field) for field in fields)
+    problems = error.problems if isinstance(error, BadInput) else ()
+    return _problem(type(error), error.message, dict(error.details), problems, headers)
 
 
 def _rest_detail(detail: str, choices: Sequence[str] | None) -> str:
@@ -62,7 +58,7 @@ def _problem(
     kind: type[LunchbotError],
     detail: str,
     details: dict[str, Any],
-    fields: Sequence[Mapping[str, str]],
+    problems: Sequence[FieldProblem],
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     for name in ("field", "errors"):  # in `errors` of the document
@@ -74,13 +70,13 @@ def _problem(
         sent["WWW-Authenticate"] = "Bearer"
     body: dict[str, Any] = {
         "type": f"urn:lunch-bot:error:{kind.code.lower().replace('_', '-')}",
-        "title": (kind.__doc__ or "").partition("\n")[0],
+        "title": kind.title(),
         "status": kind.status,
         "detail": detail,
         "code": kind.code,
     }
-    if fields:
-        body["errors"] = fields
+    if problems:
+        body["errors"] = [problem._asdict() for problem in problems]
     if details:
         body["details"] = details
     request_id = structlog.contextvars.get_contextvars().get("request_id")

@@ -10,7 +10,16 @@ from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOpe
 from strawberry.types.execution import PreExecutionError
 from strawberry.utils.str_converters import to_camel_case
 
-from app.errors import BadInput, GraphQLInvalid, Internal, LunchbotError, ServiceUnavailable, as_lunchbot_error
+from app.errors import (
+    BadInput,
+    FieldProblem,
+    GraphQLInvalid,
+    Internal,
+    LunchbotError,
+    ServiceUnavailable,
+    as_lunchbot_error,
+    join_problems,
+)
 from app.log import get_log
 
 log = get_log(__name__)
@@ -73,9 +82,9 @@ def describe(failure: LunchbotError) -> tuple[str, dict[str, Any]]:
     extensions: dict[str, Any] = {"code": failure.code}
     message, details = failure.message, {to_camel_case(name): value for name, value in failure.details.items()}
     if isinstance(failure, BadInput):
-        problems = [{"field": to_camel_case(field), "detail": _camel_place(text)} for field, text in failure.problems]
-        message = "; ".join("{field}: {detail}".format(**problem) for problem in problems)
-        details |= {"field": problems[0]["field"], "errors": problems}
+        problems = [FieldProblem(to_camel_case(field), _camel_place(detail)) for field, detail in failure.problems]
+        message = join_problems(problems)
+        details |= {"field": problems[0].field, "errors": [problem._asdict() for problem in problems]}
     if details:
         extensions["details"] = details
     return message, extensions
