@@ -21,8 +21,9 @@ from app.models import metadata
 from app.rest.openapi import create_openapi
 from app.rest.routes import PREFIX
 from app.rest.stored import StoredOperation, load
-from app.schema.operations import audience, is_operation, operation_of
+from app.schema.operations import OPERATION, audience, operation_of
 from app.schema.schema import create_schema
+from app.schema.types import metadata_of
 from app.settings import Settings
 
 REPOSITORY = Path(__file__).parent.parent
@@ -42,7 +43,7 @@ def operations() -> Iterator[tuple[str, GraphQLField]]:
     for kind in SCHEMA.type_map.values():
         if isinstance(kind, GraphQLObjectType) and kind.name not in {"Query", "Mutation", "Subscription"}:
             for name, field in kind.fields.items():
-                if is_operation(field):
+                if OPERATION in metadata_of(field):
                     yield f"{kind.name[0].lower()}{kind.name[1:]}.{name}", field
 
 

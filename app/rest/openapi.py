@@ -29,7 +29,7 @@ from app.models.users import TELEGRAM_ID_MAX
 from app.rest.problem import CODES, PROBLEM_JSON
 from app.rest.routes import CSV, PREFIX
 from app.rest.stored import StoredOperation, Variable, load
-from app.schema.operations import audience, operation_of
+from app.schema.operations import audience, operation_of, summary
 from app.schema.schema import Schema
 
 SCALARS: Mapping[str, dict[str, Any]] = {
@@ -102,14 +102,13 @@ def create_openapi(schema: Schema, version: str) -> dict[str, Any]:
 def _operation(operation: StoredOperation) -> dict[str, Any]:
     route = operation.route
     function = operation_of(operation.target_field)
-    summary = (function.__doc__ or "").partition("\n")[0]
     in_path = [name for name in operation.variables if f"{{{name}}}" in route.path]
     others = [variable for name, variable in operation.variables.items() if name not in in_path]
     has_body = route.method in {"POST", "PUT", "PATCH"} and bool(others)
     described: dict[str, Any] = {
         "operationId": operation.name[0].lower() + operation.name[1:],
         "tags": [route.subject],
-        "summary": summary,
+        "summary": summary(function),
         "description": f"For {audience(function.access)}.",
         "parameters": [_parameter(operation.variables[name], "path") for name in in_path]
         + ([] if has_body else [_parameter(variable, "query") for variable in others]),
@@ -129,7 +128,7 @@ def _operation(operation: StoredOperation) -> dict[str, Any]:
 
 
 def _parameter(variable: Variable, place: str) -> dict[str, Any]:
-    required = place == "path" or (_is_required(variable))
+    required = place == "path" or _is_required(variable)
     return {"name": variable.name, "in": place, "required": required, "schema": _input(variable)}
 
 

@@ -8,13 +8,13 @@ from typing import Any, get_args
 import strawberry
 from graphql import FieldNode, FragmentSpreadNode, GraphQLField, InlineFragmentNode, SelectionSetNode
 from strawberry.dataloader import DataLoader
-from strawberry.schema.schema_converter import GraphQLCoreConverter
 
 from app.auth.access import CHAT, PUBLIC, Access, Operation, Self
 from app.errors import FieldProblem
 from app.models import Role
 from app.schema.context import OperationContext
 from app.schema.scalars import Id
+from app.schema.types import metadata_of
 from app.services.pagination import PageRequest
 from app.validation import Input, InvalidValue, parse_id
 
@@ -68,22 +68,22 @@ def audience(access: Access) -> str:
     return "managers, and users for themselves" if isinstance(access, Self) else AUDIENCES[access]
 
 
-def is_operation(field: GraphQLField) -> bool:
-    """Whether a field calls an operation."""
-    definition = field.extensions.get(GraphQLCoreConverter.DEFINITION_BACKREF)
-    return OPERATION in getattr(definition, "metadata", {})
+def summary(operation: Operation[..., Any]) -> str:
+    """Say in one sentence what an operation does: the first line of its docstring."""
+    return (operation.__doc__ or "").partition("\n")[0]
 
 
 def operation_of(field: GraphQLField) -> Operation[..., Any]:
     """Return the operation that a field calls."""
-    definition = field.extensions[GraphQLCoreConverter.DEFINITION_BACKREF]
-    operation: Operation[..., Any] = definition.metadata[OPERATION]
+    operation: Operation[..., Any] = metadata_of(field)[OPERATION]
     return operation
 
 
 def _described(operation: Operation[..., Any]) -> dict[str, Any]:
-    summary = (operation.__doc__ or "").partition("\n")[0]
-    return {"description": f"{summary} For {audience(operation.access)}.", "metadata": {OPERATION: operation}}
+    return {
+        "description": f"{summary(operation)} For {audience(operation.access)}.",
+        "metadata": {OPERATION: operation},
+    }
 
 
 def _with_ids(resolver: Resolver) -> Resolver:

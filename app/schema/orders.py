@@ -14,7 +14,7 @@ from app.schema.cafes import Cafe
 from app.schema.connections import Connection
 from app.schema.operations import Info, given, mutation, page_request, query, selected_names
 from app.schema.scalars import Id, TelegramId
-from app.schema.types import output
+from app.schema.types import input_type, output
 from app.schema.users import User
 from app.services.pagination import DEFAULT_PAGE_SIZE, Page
 
@@ -32,10 +32,9 @@ def selected_parts(info: Info) -> set[str]:
     return {part for part, fields in PARTS.items() if fields & names}
 
 
-@strawberry.input(description="A quantity of an extra.")
+@input_type(models.ExtraInput, description="A quantity of an extra.")
 class OrderExtraInput:
     menu_item_id: Id
-    quantity: int = 1
 
 
 @strawberry.type(description="The combo of an order, with its name and price at that time.")

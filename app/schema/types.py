@@ -10,7 +10,7 @@ from types import NoneType
 from typing import Annotated, Any, get_args, get_origin
 
 import strawberry
-from graphql import GraphQLObjectType, GraphQLResolveInfo, GraphQLSchema
+from graphql import GraphQLField, GraphQLObjectType, GraphQLResolveInfo, GraphQLSchema
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from strawberry.schema.schema_converter import GraphQLCoreConverter
@@ -19,9 +19,12 @@ from app.models.columns import IdKind
 from app.schema.scalars import Id, TelegramId
 
 MANAGERS_ONLY = "managers_only"
-"""The key in the metadata of a field that is null for other viewers."""
+"""The key in the metadata of a field that is null for other viewers. Its value is the name of the attribute."""
 
 SCALARS: Mapping[IdKind, Any] = {IdKind.ROW: Id, IdKind.TELEGRAM: TelegramId}
+
+type Declaration = tuple[Any, dict[str, Any]]
+"""The annotation of a field, and the options of `strawberry.field`."""
 
 
 def output(fields: type[BaseModel], *, description: str, managers_only: Collection[str] = ()) -> Callable[[type], type]:
@@ -31,36 +34,36 @@ def output(fields: type[BaseModel], *, description: str, managers_only: Collecti
         managers_only: Fields that are null for other viewers.
     """
 
-    def decorate(cls: type) -> type:
-        annotations = dict(cls.__annotations__)
-        for name, info in fields.model_fields.items():
-            if name in annotations or name in vars(cls):
-                continue
-            annotations[name] = _graphql_type(info)
-            metadata = {MANAGERS_ONLY: True} if name in managers_only else None
-            if metadata:
-                annotations[name] |= None
-            setattr(cls, name, strawberry.field(description=info.description, metadata=metadata))
-        cls.__annotations__ = annotations
-        return strawberry.type(cls, description=description)
+    def declare(name: str, info: FieldInfo) -> Declaration:
+        annotation = _graphql_type(info)
+        return (annotation | None, {"metadata": {MANAGERS_ONLY: name}}) if name in managers_only else (annotation, {})
 
-    return decorate
+    return lambda cls: strawberry.type(_add_fields(cls, fields, declare), description=description)
 
 
 def input_type(fields: type[BaseModel], *, description: str) -> Callable[[type], type]:
     """Make a GraphQL input type: the fields of the class, then those of `fields` with types, defaults, descriptions."""
 
-    def decorate(cls: type) -> type:
-        annotations = dict(cls.__annotations__)
-        for name, info in fields.model_fields.items():
-            if name not in annotations:
-                annotations[name] = _graphql_type(info)
-                default = {} if info.is_required() else {"default": info.default}
-                setattr(cls, name, strawberry.field(description=info.description, **default))
-        cls.__annotations__ = annotations
-        return strawberry.input(cls, description=description)
+    def declare(_name: str, info: FieldInfo) -> Declaration:
+        return _graphql_type(info), {} if info.is_required() else {"default": info.default}
 
-    return decorate
+    return lambda cls: strawberry.input(_add_fields(cls, fields, declare), description=description)
+
+
+def _add_fields(cls: type, fields: type[BaseModel], declare: Callable[[str, FieldInfo], Declaration]) -> type:
+    """Add the fields that the class does not have."""
+    annotations = dict(cls.__annotations__)
+    for name, info in fields.model_fields.items():
+        if name not in annotations and name not in vars(cls):
+            annotations[name], options = declare(name, info)
+            setattr(cls, name, strawberry.field(description=info.description, **options))
+    cls.__annotations__ = annotations
+    return cls
+
+
+def metadata_of(field: GraphQLField) -> Mapping[object, Any]:
+    """Return the metadata of a field, as Strawberry has it. Fields of other libraries have none."""
+    return getattr(field.extensions.get(GraphQLCoreConverter.DEFINITION_BACKREF), "metadata", {})
 
 
 def hide_managers_fields(schema: GraphQLSchema) -> None:
@@ -71,9 +74,8 @@ def hide_managers_fields(schema: GraphQLSchema) -> None:
     for type_ in schema.type_map.values():
         if isinstance(type_, GraphQLObjectType):
             for field in type_.fields.values():
-                definition = field.extensions.get(GraphQLCoreConverter.DEFINITION_BACKREF)
-                if MANAGERS_ONLY in getattr(definition, "metadata", {}):
-                    field.resolve = partial(_resolve_for_managers, definition.python_name)
+                if name := metadata_of(field).get(MANAGERS_ONLY):
+                    field.resolve = partial(_resolve_for_managers, name)
 
 
 def _resolve_for_managers(name: str, row: Any, info: GraphQLResolveInfo[Any]) -> Any:
