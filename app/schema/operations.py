@@ -6,7 +6,7 @@ from functools import partial, wraps
 from typing import Any, get_args
 
 import strawberry
-from graphql import FieldNode, FragmentSpreadNode, GraphQLField, InlineFragmentNode, SelectionSetNode
+from graphql import FieldNode, FragmentSpreadNode, GraphQLField, InlineFragmentNode
 from strawberry.dataloader import DataLoader
 
 from app.auth.access import CHAT, PUBLIC, Access, Operation, Self
@@ -131,44 +131,28 @@ def given[I: Input](kind: type[I], **arguments: object) -> I:
 
 def page_request(info: Info, first: int, after: str | None, skip: int) -> PageRequest:
     """Collect the arguments of a list. The operation validates them."""
-    return PageRequest.collect(first=first, after=after, skip=skip, with_total=selects(info, "totalCount"))
+    with_total = "totalCount" in selected_names(info)
+    return PageRequest.collect(first=first, after=after, skip=skip, with_total=with_total)
 
 
-def selects(info: Info, name: str) -> bool:
-    """Whether the field that is being resolved selects `name`, directly or through fragments."""
+def selected_names(info: Info, *, at_any_depth: bool = False) -> Iterator[str]:
+    """Iterate over the names of the fields that are selected below the field that is being resolved.
+
+    Args:
+        at_any_depth: Whether the fields of these fields count, too. Fragments always do.
+    """
     raw = info._raw_info  # noqa: SLF001 Strawberry's own `selected_fields` converts the whole tree first
-    return any(
-        name in _names(node.selection_set, raw.fragments) for node in raw.field_nodes if node.selection_set is not None
-    )
-
-
-def selected_names(info: Info) -> set[str]:
-    """Return the names of all fields selected below the field that is being resolved, at any depth."""
-    raw = info._raw_info  # noqa: SLF001 as above
-    names: set[str] = set()
     spread: set[str] = set()
     waiting = [node.selection_set for node in raw.field_nodes if node.selection_set is not None]
     while waiting:
         for selection in waiting.pop().selections:
             match selection:
                 case FieldNode():
-                    names.add(selection.name.value)
-                    if selection.selection_set is not None:
+                    yield selection.name.value
+                    if at_any_depth and selection.selection_set is not None:
                         waiting.append(selection.selection_set)
                 case InlineFragmentNode():
                     waiting.append(selection.selection_set)
                 case FragmentSpreadNode(name=name) if name.value not in spread:
                     spread.add(name.value)
                     waiting.append(raw.fragments[name.value].selection_set)
-    return names
-
-
-def _names(selections: SelectionSetNode, fragments: dict[str, Any]) -> Iterator[str]:
-    for selection in selections.selections:
-        match selection:
-            case FieldNode():
-                yield selection.name.value
-            case InlineFragmentNode():
-                yield from _names(selection.selection_set, fragments)
-            case FragmentSpreadNode():
-                yield from _names(fragments[selection.name.value].selection_set, fragments)

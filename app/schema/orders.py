@@ -28,7 +28,7 @@ PARTS = {"user": {"user", "userName"}, "cafe": {"cafe", "cafeName"}, "items": {"
 
 def selected_parts(info: Info) -> set[str]:
     """Return the parts of orders that the selected fields need."""
-    names = selected_names(info)
+    names = set(selected_names(info, at_any_depth=True))
     return {part for part, fields in PARTS.items() if fields & names}
 
 
