@@ -9,7 +9,6 @@ from app.resolvers import gemini_keys as resolvers
 from app.schema.connections import Connection
 from app.schema.operations import Info, page_request, query
 from app.services.pagination import DEFAULT_PAGE_SIZE, Page, paginate_list
-from app.validation import validate_input
 
 strawberry.enum(
     KeyState,
@@ -37,5 +36,5 @@ class Query:
     async def gemini_keys(
         self, info: Info, first: int = DEFAULT_PAGE_SIZE, after: str | None = None, skip: int = 0
     ) -> Page[KeyUsage]:
-        page = validate_input(page_request(info, first, after, skip))
+        page = page_request(info, first, after, skip)
         return paginate_list(await resolvers.list_gemini_keys(info.context), resolvers.BY_POSITION, page)

@@ -15,7 +15,6 @@ from app.schema.scalars import Id
 from app.schema.types import output
 from app.services.pagination import DEFAULT_PAGE_SIZE, Page, paginate_list
 from app.services.rows import DeletionResult
-from app.validation import validate_input
 
 # ruff: noqa: A002 `id` is the argument's name in the schema
 
@@ -46,7 +45,7 @@ class CafeMenu:
         after: str | None = None,
         skip: int = 0,
     ) -> Page[models.MenuItem]:
-        page = validate_input(page_request(info, first, after, skip))
+        page = page_request(info, first, after, skip)
         menu = await load(info, resolvers.list_menu_items, root.id)
         return paginate_list(resolvers.filter_items(menu, category, is_available), resolvers.ITEMS, page)
 
@@ -58,7 +57,7 @@ class CafeMenu:
         after: str | None = None,
         skip: int = 0,
     ) -> Page[models.Combo]:
-        page = validate_input(page_request(info, first, after, skip))
+        page = page_request(info, first, after, skip)
         return paginate_list(await load(info, resolvers.list_combos, root.id), resolvers.COMBOS, page)
 
 

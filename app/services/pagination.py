@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
 from app.errors import BadInput
-from app.validation import Input, range_rule
+from app.validation import Input, range_rule, validate_input
 
 DEFAULT_PAGE_SIZE = 20
 MAX_PAGE_SIZE = 100
@@ -153,8 +153,12 @@ def _parse_key(kind: type, key: object) -> Key:
 def paginate_list[T](rows: Sequence[T], order: SortOrder[T], page: PageRequest = WHOLE) -> Page[T]:
     """Take one page of a short list in memory, which is already in `order`.
 
-    Raises BadInput for a cursor of another list.
+    Args:
+        page: A page as it was collected. It is validated here, once the caller was authorized to read the list.
+
+    Raises BadInput, also for a cursor of another list.
     """
+    page = validate_input(page)
     begin = page.skip
     if page.after is not None:
         place = order.decode_cursor(page.after)

@@ -277,7 +277,7 @@ WRONG: dict[str, dict[str, object]] = {
     "reject": {"request_id": 1, "reason": "x" * 1001},
     "notifications": {"first": 0, "date": "1999-12-31"},
     "recommendation_run": {"date": "1999-12-31"},
-    "gemini_keys": {"after": "x"},
+    "gemini_keys": {"first": 0, "after": "x"},
 }
 """Operations for managers, with values that the schema accepts and the operations refuse."""
 
@@ -332,7 +332,16 @@ async def test_a_field_for_managers_is_refused_to_users(
     assert errors == [("FORBIDDEN", path or ["orders", "nodes", 0, "cafe", "deadlines"])]
 
 
-@pytest.mark.parametrize("part", ["menuItems { nodes { name } }", "combos { totalCount }", "deadlines { totalCount }"])
+@pytest.mark.parametrize(
+    "part",
+    [
+        "menuItems { nodes { name } }",
+        "menuItems (first: 0) { totalCount }",
+        "combos { totalCount }",
+        "combos (skip: -1) { totalCount }",
+        "deadlines { totalCount }",
+    ],
+)
 async def test_a_field_of_a_public_result_is_not_public(called: httpx.AsyncClient, cafe: Cafe, part: str) -> None:
     """A link request without a token does not give access to the cafe's menu."""
     document = f"mutation {{ linkRequest(cafeId: 1, tgChatId: -1) {{ cafe {{ {part} }} }} }}"
