@@ -220,7 +220,7 @@ async def _lock_open_day(ctx: Context, session: AsyncSession, cafe: Cafe, date: 
 
     Raises DeadlinePassed, except for managers.
     """
-    day = await lock_day(session, cafe, date)
+    day = await lock_day(session, cafe.id, date)
     now = ctx.now()
     availability = await locked_availability(session, cafe, day, now)
     closed_at = closed_since(cafe, availability, now)

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.sql.selectable import ForUpdateArg
 from sqlmodel import col, select
 
 from app.events.outbox import record
@@ -86,14 +87,14 @@ async def find_availabilities(
     ]
 
 
-async def lock_day(session: AsyncSession, cafe: Cafe, date: dt.date) -> DeliveryDay:
-    """Keep the day from being announced until the caller's transaction ends.
+async def lock_day(session: AsyncSession, cafe_id: int, date: dt.date, lock: ForUpdateArg = FOR_SHARE) -> DeliveryDay:
+    """Keep others from announcing the day until the caller's transaction ends.
 
     Take the time after this call. Then an order of the caller is part of the announcement, or the caller sees that the
     day is announced.
     """
-    await session.execute(insert(DeliveryDay).values(cafe_id=cafe.id, date=date).on_conflict_do_nothing())
-    return await get_row(session, DeliveryDay, (cafe.id, date), lock=FOR_SHARE)
+    await session.execute(insert(DeliveryDay).values(cafe_id=cafe_id, date=date).on_conflict_do_nothing())
+    return await get_row(session, DeliveryDay, (cafe_id, date), lock=lock)
 
 
 async def locked_availability(session: AsyncSession, cafe: Cafe, day: DeliveryDay, now: dt.datetime) -> Availability:
@@ -117,8 +118,7 @@ async def close_day(session: AsyncSession, cafe_id: int, date: dt.date, at: dt.d
 
     It waits for orders that are being written. Later orders find the day closed.
     """
-    await session.execute(insert(DeliveryDay).values(cafe_id=cafe_id, date=date).on_conflict_do_nothing())
-    day = await get_row(session, DeliveryDay, (cafe_id, date), lock=FOR_UPDATE)
+    day = await lock_day(session, cafe_id, date, FOR_UPDATE)
     if day.announced_at is not None:
         return False
     day.announced_at = at

@@ -29,7 +29,6 @@ from app.models import (
 )
 from app.resolvers import deadlines, links, notifications, orders
 from app.services import deadlines as deadlines_service
-from app.services import rows
 from app.settings import Settings
 from app.telegram import notification_texts
 from app.telegram.sender import make_bot
@@ -246,7 +245,7 @@ async def test_an_order_that_races_the_deadline_is_announced(clients: Clients, u
     closing = datetime.combine(lunch.open_date - DAY, time(10, 30), UTC)
     placed = await orders.place_order(user, lunch.cafe.id, lunch.open_date, lunch.order(notes="old"))
     async with clients.db() as session:
-        await deadlines_service.lock_day(session, await rows.get_row(session, Cafe, lunch.cafe.id), lunch.open_date)
+        await deadlines_service.lock_day(session, lunch.cafe.id, lunch.open_date)
         announcing = asyncio.create_task(announce_passed(clients, closing))
         await until_a_transaction_waits(clients)
         order = await session.get_one(Order, placed.id)
