@@ -34,7 +34,7 @@ def identity() -> Any:
     return Field(default=None, sa_column=sa.Column(sa.BigInteger, sa.Identity(always=True), primary_key=True))
 
 
-def instant(*, nullable: bool = False, default_now: bool = False) -> Any:
+def instant(*, nullable: bool = False, default_now: bool = False, description: str | None = None) -> Any:
     """A point in time, stored as UTC."""
     default: dict[str, Any] = {"default": None} if nullable or default_now else {}
     return Field(
@@ -42,6 +42,7 @@ def instant(*, nullable: bool = False, default_now: bool = False) -> Any:
         sa_type=sa.DateTime(timezone=True),
         nullable=nullable,
         sa_column_kwargs={"server_default": sa.func.now()} if default_now else {},
+        description=description,
     )
 
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
-from app.models.columns import TelegramId, enum_column, instant
+from app.models.columns import TelegramId, enum_column, enum_type, instant
 
 
 class RunStatus(StrEnum):
@@ -57,15 +57,11 @@ class RunFields(SQLModel):
     )
     started_at: dt.datetime = instant()
     finished_at: dt.datetime | None = instant(nullable=True)
-    paused_until: dt.datetime | None = Field(
-        default=None,
-        sa_type=sa.DateTime(timezone=True),
-        nullable=True,
-        description="When a paused run resumes. Null if an operator must reset a key first.",
+    paused_until: dt.datetime | None = instant(
+        nullable=True, description="When a paused run resumes. Null if an operator must reset a key first."
     )
     pause_reason: PauseReason | None = Field(
-        default=None,
-        sa_column=sa.Column(enum_column(PauseReason, "recommendation_runs_pause_reason_check").type, nullable=True),
+        default=None, sa_column=sa.Column(enum_type(PauseReason, "recommendation_runs_pause_reason_check"))
     )
 
 

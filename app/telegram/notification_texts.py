@@ -1,4 +1,4 @@
-"""The texts of notifications, in English and Russian. `app.services.notifications` says which kind has which text."""
+"""The texts of notifications, in English and Russian. `app.services.notification_kinds` says which kind has which text."""
 
 import datetime as dt
 from typing import Protocol
