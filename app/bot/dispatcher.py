@@ -1,8 +1,11 @@
 """The dispatcher: which handler gets which update."""
 
+from collections.abc import AsyncIterator
 from contextlib import suppress
 
+import stamina
 from aiogram import Bot, Dispatcher, F, Router
+from aiogram.exceptions import AiogramError
 from aiogram.filters import IS_NOT_MEMBER, ChatMemberUpdatedFilter, Command, CommandStart
 from aiogram.types import BotCommand, ErrorEvent
 
@@ -15,6 +18,8 @@ from app.telegram.i18n import DEFAULT_LOCALE
 from app.telegram.sender import RetryAfter
 
 log = get_log(__name__)
+
+SETUP_RETRY_MAX_S = 30.0
 
 
 def create_dispatcher() -> Dispatcher:
@@ -34,6 +39,11 @@ def create_dispatcher() -> Dispatcher:
     router.errors.register(handle_error)
     dispatcher.include_router(router)
     return dispatcher
+
+
+def setup_attempts() -> AsyncIterator[stamina.Attempt]:
+    """Attempt to set up the bot until Telegram is available."""
+    return stamina.retry_context(on=(AiogramError, OSError), attempts=None, timeout=None, wait_max=SETUP_RETRY_MAX_S)
 
 
 async def set_commands(bot: Bot) -> None:

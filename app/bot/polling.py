@@ -1,13 +1,9 @@
 """Updates by long polling, in the bot process."""
 
-import stamina
 from aiogram import Bot, Dispatcher
-from aiogram.exceptions import AiogramError
 
-from app.bot.dispatcher import set_commands
+from app.bot.dispatcher import set_commands, setup_attempts
 from app.clients import Clients
-
-SETUP_RETRY_MAX_S = 30.0
 
 
 async def poll_updates(dispatcher: Dispatcher, bot: Bot, clients: Clients) -> None:
@@ -16,9 +12,7 @@ async def poll_updates(dispatcher: Dispatcher, bot: Bot, clients: Clients) -> No
     Updates are handled one after the other. So an update is confirmed to Telegram only after it was handled, and is not
     lost with a process that dies. A repeated update does no harm.
     """
-    async for attempt in stamina.retry_context(
-        on=(AiogramError, OSError), attempts=None, timeout=None, wait_max=SETUP_RETRY_MAX_S
-    ):
+    async for attempt in setup_attempts():
         with attempt:
             await set_commands(bot)
             await bot.delete_webhook()

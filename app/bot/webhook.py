@@ -8,8 +8,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
-import stamina
-from aiogram.exceptions import AiogramError
 from aiogram.types import Update
 from pydantic import ValidationError
 from redis.exceptions import LockError, RedisError
@@ -17,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.bot.dispatcher import create_dispatcher, set_commands
+from app.bot.dispatcher import create_dispatcher, set_commands, setup_attempts
 from app.clients import Clients
 from app.errors import RETRY_AFTER_S, ServiceUnavailable, as_lunchbot_error
 from app.log import get_log
@@ -29,7 +27,6 @@ log = get_log(__name__)
 
 CONSUMER = "telegram-webhook"
 SECRET_HEADER = "X-Telegram-Bot-Api-Secret-Token"  # noqa: S105 a header's name, not a secret
-SETUP_RETRY_MAX_S = 30.0
 
 LOCK_S = 60
 """How long an update stays locked after its process died. Telegram repeats it until it is handled."""
@@ -53,9 +50,7 @@ class Webhook:
 
     async def register(self) -> None:
         """Register the address with Telegram. While Telegram is unavailable, it retries."""
-        async for attempt in stamina.retry_context(
-            on=(AiogramError, OSError), attempts=None, timeout=None, wait_max=SETUP_RETRY_MAX_S
-        ):
+        async for attempt in setup_attempts():
             with attempt:
                 await set_commands(self.bot)
                 await self.bot.set_webhook(
