@@ -53,6 +53,8 @@ NEWEST_FIRST: SortOrder[LinkRequest] = SortOrder(
     descending=True,
 )
 
+WITH_CAFE = joinedload(LinkRequest.cafe)  # type: ignore[arg-type]
+
 LOOK_AHEAD = dt.timedelta(days=7)
 
 
@@ -89,7 +91,7 @@ async def link_request(ctx: Context, cafe_id: int, tg_chat_id: int, tg_username:
         )
         pending = (
             select(LinkRequest)
-            .options(joinedload(LinkRequest.cafe))  # type: ignore[arg-type]
+            .options(WITH_CAFE)
             .where(
                 LinkRequest.cafe_id == cafe_id,
                 LinkRequest.tg_chat_id == tg_chat_id,
@@ -110,7 +112,7 @@ async def list_link_requests(
 
     Raises BadInput.
     """
-    query = select(LinkRequest).options(joinedload(LinkRequest.cafe))  # type: ignore[arg-type]
+    query = select(LinkRequest).options(WITH_CAFE)
     if status is not None:
         query = query.where(LinkRequest.status == status)
     if cafe_id is not None:
@@ -205,7 +207,7 @@ async def get_chat_status(ctx: Context) -> LinkedChat | LinkRequest | None:
             return await _linked_chat(session, cafe, ctx.now())
         return await session.scalar(
             select(LinkRequest)
-            .options(joinedload(LinkRequest.cafe))  # type: ignore[arg-type]
+            .options(WITH_CAFE)
             .where(LinkRequest.tg_chat_id == ctx.chat_id, LinkRequest.status == LinkRequestStatus.PENDING)
             .order_by(*NEWEST_FIRST.order_by())
             .limit(1)
