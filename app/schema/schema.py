@@ -59,9 +59,9 @@ class Schema(strawberry.Schema):
 
 
 class Executor(StrawberryGraphQLCoreExecutionContext):
-    """Asks only the type of an object whether it can be awaited.
+    """Asks each type once whether its objects can be awaited.
 
-    graphql-core asks the object itself, and a Pydantic object answers with its slow `__getattr__`.
+    graphql-core asks every object, and a Pydantic object answers with its slow `__getattr__`.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -69,8 +69,13 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         self.is_awaitable = _is_awaitable
 
 
-def _is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
-    return hasattr(type(value), "__await__")
+def _is_awaitable(value: Any) -> TypeGuard[Awaitable[Any]]:
+    return _has_await(type(value))
+
+
+@cache
+def _has_await(cls: type) -> bool:
+    return hasattr(cls, "__await__")
 
 
 class CachedParser(ParserCache):
