@@ -1,9 +1,17 @@
-"""CPU per request and per live event of two versions: `python -m benchmarks.requests --other PATH [--rounds N]`.
+"""CPU per request and per live event of two versions.
+
+    python -m benchmarks.requests --other PATH [--rounds N]
+    python -m benchmarks.requests --other PATH --instructions
 
 PATH is another checkout of this repository. Both versions get a database with the same demo data, the same Redis and
 Kafka broker, and an api process. In each round each version answers each kind of request, one after the other, so a
-machine that changes its speed changes both. The CPU time is that of the api process, from the operating system. The
-ratio is this version to the other one: the median of the rounds.
+machine that changes its speed changes both. The versions take turns in who goes first. The CPU time is that of the api
+process, from the operating system, which counts in steps of 10 ms: so many requests make a round that a step is less
+than 1 % of it. The ratio is this version to the other one: the median of the rounds.
+
+With `--instructions`, Valgrind counts the instructions that the api processes execute, in one round. That takes half an
+hour, but no other program on the machine changes the count. It varies by 3 % for the smallest requests, since it includes
+what the process does in the background.
 
 For live events both api processes read the same events from Kafka at the same time, and send them to as many
 subscriptions each.
@@ -13,6 +21,8 @@ import argparse
 import asyncio
 import json
 import os
+import re
+import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -44,8 +54,6 @@ SECRET = "a secret for benchmarks that is long enough"  # noqa: S105 signs token
 MANAGER_TGID = 1
 
 SOCKETS = 10
-SUBSCRIPTIONS_PER_SOCKET = 50
-EVENTS = 40
 
 CAFE_FIELDS = "id name description isActive tgChatId notificationsEnabled linkedAt timezone language createdAt"
 ORDER_FIELDS = (
@@ -60,20 +68,15 @@ QUERIES: Mapping[str, str] = {
     "50 orders": f"{{ orders(first: 50) {{ nodes {{ {ORDER_FIELDS} }} totalCount }} }}",
 }
 REST = {"REST: 50 orders": "/api/v1/orders?limit=50"}
-REQUESTS = 60
 
 
 @dataclass(frozen=True)
 class Version:
-    """A running api process."""
+    """A running api process. `cost` returns what it has used since its start."""
 
     name: str
-    process: psutil.Process
+    cost: Callable[[], float]
     client: httpx.AsyncClient
-
-    def cpu_s(self) -> float:
-        times = self.process.cpu_times()
-        return float(times.user + times.system)
 
     @property
     def address(self) -> str:
@@ -83,24 +86,82 @@ class Version:
 type Request = Callable[[Version], Awaitable[object]]
 
 
-async def main(other: Path, rounds: int) -> None:
+@dataclass(frozen=True)
+class Measure:
+    """What is measured, and how often.
+
+    Args:
+        divisor: The printed unit, in the unit of `Version.cost`.
+        subscriptions: The subscriptions of each of the 10 sockets.
+        subscribing_s: How long a socket may take to subscribe. The protocol does not confirm a subscription.
+    """
+
+    title: str
+    unit: str
+    divisor: float
+    rounds: int
+    requests: int
+    events: int
+    subscriptions: int
+    subscribing_s: float
+
+    @property
+    def counts_instructions(self) -> bool:
+        return self.unit == "Mi"
+
+    def command(self, report: Path) -> list[str]:
+        """The program that runs Python, if any."""
+        valgrind = ["valgrind", "--quiet", "--tool=callgrind", f"--callgrind-out-file={report}"]
+        return valgrind if self.counts_instructions else []
+
+    def cost(self, pid: int, report: Path) -> float:
+        """What a process has used since its start."""
+        if not self.counts_instructions:
+            times = psutil.Process(pid).cpu_times()
+            return float(times.user + times.system)
+        subprocess.run(["callgrind_control", "--dump", str(pid)], check=True, capture_output=True)  # noqa: S603, S607
+        dumps = report.parent.glob(f"{report.name}.*")
+        return sum(float(re.findall(r"^summary: (\d+)", dump.read_text(), re.MULTILINE)[0]) for dump in dumps)
+
+
+def cpu_time(rounds: int) -> Measure:
+    return Measure(
+        "CPU of the api process", "ms", 0.001, rounds, requests=250, events=40, subscriptions=50, subscribing_s=1
+    )
+
+
+INSTRUCTIONS = Measure(
+    "Instructions of the api process",
+    "Mi",
+    1e6,
+    rounds=1,
+    requests=40,
+    events=10,
+    subscriptions=10,
+    subscribing_s=6,
+)
+
+
+async def main(other: Path, measure: Measure) -> None:
     with tempfile.TemporaryDirectory() as directory:
         async with AsyncExitStack() as stack:
             services = await stack.enter_async_context(embedded(Path(directory) / "services"))
             versions = [
-                await stack.enter_async_context(running(name, checkout, services))
+                await stack.enter_async_context(running(name, checkout, services, measure, Path(directory)))
                 for name, checkout in (("this", HERE), ("other", other))
             ]
             kinds: dict[str, Request] = {name: partial(query, text=text) for name, text in QUERIES.items()}
             kinds |= {name: partial(get, path=path) for name, path in REST.items()}
-            print(f"CPU of the api process, medians of {rounds} rounds of {REQUESTS} requests:")
+            print(f"{measure.title}, medians of {measure.rounds} rounds of {measure.requests} requests:")
             for name, request in kinds.items():
-                await compare(name, versions, request, rounds)
-            await compare_live_events(versions, str(services.kafka_broker_url), rounds)
+                await compare(name, versions, request, measure)
+            await compare_live_events(versions, str(services.kafka_broker_url), measure)
 
 
 @asynccontextmanager
-async def running(name: str, checkout: Path, services: EmbeddedServices) -> AsyncIterator[Version]:
+async def running(
+    name: str, checkout: Path, services: EmbeddedServices, measure: Measure, directory: Path
+) -> AsyncIterator[Version]:
     """Run the api process of a checkout, with demo data."""
     database_url = await create_database(str(services.database_url), f"benchmark_{name}")
     port = free_port()
@@ -117,10 +178,9 @@ async def running(name: str, checkout: Path, services: EmbeddedServices) -> Asyn
         "PORT": str(port),
     }
 
-    async def run(*arguments: str) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "app", *arguments, cwd=checkout, env=environment
-        )
+    async def run(*arguments: str, under: Sequence[str] = ()) -> asyncio.subprocess.Process:
+        command = (*under, sys.executable, "-m", "app", *arguments)
+        return await asyncio.create_subprocess_exec(*command, cwd=checkout, env=environment)
 
     for arguments in (
         ("migrate",),
@@ -128,7 +188,8 @@ async def running(name: str, checkout: Path, services: EmbeddedServices) -> Asyn
         ("seed",),
     ):
         assert await (await run(*arguments)).wait() == 0
-    process = await run("api")
+    report = directory / f"instructions-{name}"
+    process = await run("api", under=measure.command(report))
     token = issue_token(
         Settings(
             database_url=database_url,
@@ -139,9 +200,9 @@ async def running(name: str, checkout: Path, services: EmbeddedServices) -> Asyn
         User(tgid=MANAGER_TGID, name="Maria", role=Role.MANAGER),
     )
     headers = {"Authorization": f"Bearer {token}"}
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=600) as client:
         await until_ready(client)
-        yield Version(name, psutil.Process(process.pid), client)
+        yield Version(name, partial(measure.cost, process.pid, report), client)
     process.terminate()
     await process.wait()
 
@@ -155,7 +216,7 @@ async def create_database(server_url: str, name: str) -> str:
 
 
 async def until_ready(client: httpx.AsyncClient) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(600):
         while True:
             try:
                 if (await client.get("/readyz")).status_code == httpx.codes.OK:
@@ -174,70 +235,80 @@ async def query(version: Version, text: str) -> None:
     assert "errors" not in response.json(), response.text
 
 
-async def compare(name: str, versions: Sequence[Version], request: Request, rounds: int) -> None:
+async def compare(name: str, versions: Sequence[Version], request: Request, measure: Measure) -> None:
     for version in versions:
         await request(version)
     used: dict[str, list[float]] = {version.name: [] for version in versions}
-    for _ in range(rounds):
-        for version in versions:
-            before = version.cpu_s()
-            for _ in range(REQUESTS):
+    for number in range(measure.rounds):
+        for version in versions if number % 2 == 0 else reversed(versions):
+            before = version.cost()
+            for _ in range(measure.requests):
                 await request(version)
-            used[version.name].append((version.cpu_s() - before) / REQUESTS)
-    print_row(name, used)
+            used[version.name].append((version.cost() - before) / measure.requests)
+    print_row(name, used, measure)
 
 
-def print_row(name: str, used: Mapping[str, Sequence[float]]) -> None:
+def print_row(name: str, used: Mapping[str, Sequence[float]], measure: Measure) -> None:
     this, other = used["this"], used["other"]
     ratios = [mine / theirs for mine, theirs in zip(this, other, strict=True) if theirs]
-    ms = {version: median(values) * 1000 for version, values in used.items()}
+    cost = {version: median(values) / measure.divisor for version, values in used.items()}
     print(
-        f"  {name:24} this {ms['this']:7.3f} ms, other {ms['other']:7.3f} ms, "
-        f"ratio {median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+        f"  {name:24} this {cost['this']:7.3f} {measure.unit}, other {cost['other']:7.3f} {measure.unit}, "
+        f"ratio {median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})",
         flush=True,
     )
 
 
-async def compare_live_events(versions: Sequence[Version], broker: str, rounds: int) -> None:
+async def compare_live_events(versions: Sequence[Version], broker: str, measure: Measure) -> None:
     """Subscribe many times in each version, and send the same events to both."""
     producer = AIOKafkaProducer(bootstrap_servers=broker)
     await producer.start()
     async with AsyncExitStack() as stack:
-        sockets = [await stack.enter_async_context(subscribed(version)) for version in versions for _ in range(SOCKETS)]
+        sockets = [
+            await stack.enter_async_context(subscribed(version, measure))
+            for version in versions
+            for _ in range(SOCKETS)
+        ]
         used: dict[str, list[float]] = {version.name: [] for version in versions}
-        for _ in range(rounds):
-            before = {version.name: version.cpu_s() for version in versions}
-            receiving = [asyncio.create_task(receive(socket)) for socket in sockets]
-            for _ in range(EVENTS):
+        for _ in range(measure.rounds):
+            before = {version.name: version.cost() for version in versions}
+            receiving = [
+                asyncio.create_task(receive(socket, measure.events * measure.subscriptions)) for socket in sockets
+            ]
+            for _ in range(measure.events):
                 await send_event(producer)
-            async with asyncio.timeout(120):
+            async with asyncio.timeout(600):
                 await asyncio.gather(*receiving)
             for version in versions:
-                frames = EVENTS * SOCKETS * SUBSCRIPTIONS_PER_SOCKET
-                used[version.name].append((version.cpu_s() - before[version.name]) / frames)
+                frames = measure.events * SOCKETS * measure.subscriptions
+                used[version.name].append((version.cost() - before[version.name]) / frames)
     await producer.stop()
-    print_row(f"event × {SOCKETS * SUBSCRIPTIONS_PER_SOCKET} subscribers", used)
+    print_row(f"event × {SOCKETS * measure.subscriptions} subscribers", used, measure)
 
 
 @asynccontextmanager
-async def subscribed(version: Version) -> AsyncIterator[ClientConnection]:
-    """A socket with `SUBSCRIPTIONS_PER_SOCKET` subscriptions."""
+async def subscribed(version: Version, measure: Measure) -> AsyncIterator[ClientConnection]:
+    """A socket with its subscriptions."""
     async with connect(
-        version.address, subprotocols=[Subprotocol("graphql-transport-ws")], proxy=None, max_queue=None
+        version.address,
+        subprotocols=[Subprotocol("graphql-transport-ws")],
+        proxy=None,
+        max_queue=None,
+        ping_interval=None,
     ) as socket:
         payload = {"Authorization": version.client.headers["Authorization"]}
         await socket.send(json.dumps({"type": "connection_init", "payload": payload}))
         await socket.recv()
         document = "subscription { linkRequestUpdates { id status tgChatId createdAt cafe { id name } } }"
-        for number in range(SUBSCRIPTIONS_PER_SOCKET):
+        for number in range(measure.subscriptions):
             subscribe = {"type": "subscribe", "id": str(number), "payload": {"query": document}}
             await socket.send(json.dumps(subscribe))
-        await asyncio.sleep(1)  # the protocol does not confirm a subscription
+        await asyncio.sleep(measure.subscribing_s)
         yield socket
 
 
-async def receive(socket: ClientConnection) -> None:
-    for _ in range(EVENTS * SUBSCRIPTIONS_PER_SOCKET):
+async def receive(socket: ClientConnection, frames: int) -> None:
+    for _ in range(frames):
         await socket.recv()
 
 
@@ -264,6 +335,7 @@ async def send_event(producer: AIOKafkaProducer) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--other", type=Path, required=True, help="another checkout of this repository")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--instructions", action="store_true", help="count instructions; requires Valgrind")
     options = parser.parse_args()
-    asyncio.run(main(options.other.resolve(), options.rounds))
+    asyncio.run(main(options.other.resolve(), INSTRUCTIONS if options.instructions else cpu_time(options.rounds)))
