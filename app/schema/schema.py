@@ -69,8 +69,8 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         self.is_awaitable = _is_awaitable
 
 
-def _is_awaitable(value: Any) -> TypeGuard[Awaitable[Any]]:
-    return _has_await(type(value))
+def _is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
+    return _has_await(type(value))  # type: ignore[arg-type] # mypy takes `__hash__` of an object for that of its class
 
 
 @cache
