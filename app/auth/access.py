@@ -1,7 +1,7 @@
 """Access: each operation says who may call it."""
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import wraps
@@ -27,7 +27,10 @@ PUBLIC, CHAT = Open.PUBLIC, Open.CHAT
 
 @dataclass(frozen=True)
 class Self:
-    """Managers, and the user whose Telegram id the argument `parameter` has."""
+    """Managers, and the user whose Telegram id the argument `parameter` has.
+
+    If the operation gives that parameter the default None, it means the viewer.
+    """
 
     parameter: str = "tgid"
 
@@ -57,16 +60,16 @@ def allow[**P, R](
 
     def decorate(function: Callable[Concatenate[Context, P], Awaitable[R]]) -> Operation[P, R]:
         validator = ArgumentValidator(function)
-        parameters = inspect.signature(function).parameters
-        if isinstance(access, Self) and access.parameter not in parameters:
+        owner = inspect.signature(function).parameters.get(access.parameter) if isinstance(access, Self) else None
+        if isinstance(access, Self) and owner is None:
             raise TypeError(f"{function.__name__} has no parameter {access.parameter}")
 
         @wraps(function)
         async def guarded(ctx: Context, *args: P.args, **kwargs: P.kwargs) -> R:
             await authorize(ctx, access)
             arguments = validator.bind(args, kwargs)
-            if isinstance(access, Self):
-                _require_self(ctx, arguments.get(access.parameter))
+            if owner is not None:
+                _require_self(ctx, owner, arguments)
             result: R = await cast("Any", function)(ctx, **validator.validate(arguments))
             return result
 
@@ -93,6 +96,8 @@ async def authorize(ctx: Context, access: Access) -> None:
         raise Forbidden("Only a manager may do this.")
 
 
-def _require_self(ctx: Context, tgid: object) -> None:
-    if not ctx.viewer.is_manager and tgid != ctx.viewer.tgid:
+def _require_self(ctx: Context, owner: inspect.Parameter, arguments: Mapping[str, object]) -> None:
+    tgid = arguments.get(owner.name, owner.default)
+    is_viewer = tgid == ctx.viewer.tgid or (tgid is None and owner.default is None)
+    if not is_viewer and not ctx.viewer.is_manager:
         raise Forbidden("You may do this only for yourself.")

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import joinedload, selectinload
 from sqlmodel import col, select
 
-from app.auth.access import allow
+from app.auth.access import Self, allow
 from app.auth.context import Context
 from app.errors import AlreadyExists, BadInput, DeadlinePassed, Forbidden
 from app.models import Cafe, Order, OrderChanges, OrderInput, OrderStatus, Role, User
@@ -48,25 +48,26 @@ ALL_PARTS = frozenset(PARTS)
 class OrderFilter(Input):
     """A filter of orders. None accepts all. Dates include both ends."""
 
-    tgid: int | None = None
     cafe_id: int | None = None
     from_date: Date | None = None
     to_date: Date | None = None
     status: OrderStatus | None = None
 
 
-@allow(Role.USER)
+@allow(Self("tgid"))
 async def list_orders(
-    ctx: Context, page: PageRequest, wanted: OrderFilter, parts: Collection[str] = ALL_PARTS
+    ctx: Context, page: PageRequest, wanted: OrderFilter, tgid: int | None = None, parts: Collection[str] = ALL_PARTS
 ) -> Page[Order]:
-    """Your orders, the latest date first. Managers get the orders of all users.
+    """Orders, the latest date first. Users get their own, managers those of all users.
 
     Args:
+        tgid: Only the orders of this user.
         parts: Which of `PARTS` to read with them.
 
     Raises BadInput, Forbidden.
     """
-    tgid = wanted.tgid if ctx.is_manager else _require_owner(ctx, wanted.tgid)
+    if not ctx.is_manager:
+        tgid = ctx.viewer.tgid
     query = select(Order).options(*(PARTS[part] for part in parts))
     if tgid is not None:
         query = query.where(Order.user_tgid == tgid)
@@ -90,11 +91,11 @@ async def get_order(ctx: Context, order_id: int, parts: Collection[str] = ALL_PA
     """
     async with ctx.clients.db() as session:
         order = await get_row(session, Order, order_id, options=[PARTS[part] for part in parts])
-    _require_owner(ctx, order.user_tgid)
+    _require_owner(ctx, order)
     return order
 
 
-@allow(Role.USER)
+@allow(Self("tgid"))
 async def place_order(ctx: Context, cafe_id: int, date: Date, contents: OrderInput, tgid: int | None = None) -> Order:
     """Order lunch from a cafe for a date, before its deadline. A manager may order for others, and after the deadline.
 
@@ -103,7 +104,8 @@ async def place_order(ctx: Context, cafe_id: int, date: Date, contents: OrderInp
 
     Raises BadInput, NotFound, Forbidden, DeadlinePassed, AlreadyExists.
     """
-    tgid = _require_owner(ctx, tgid)
+    if tgid is None:
+        tgid = ctx.viewer.tgid
     try:
         async with ctx.clients.db() as session:
             cafe = await get_row(session, Cafe, cafe_id, lock=FOR_KEY_SHARE)
@@ -172,16 +174,10 @@ async def cancel_order(ctx: Context, order_id: int) -> Order:
         return order
 
 
-def _require_owner(ctx: Context, tgid: int | None) -> int:
-    """Return whose order it is: the viewer's if `tgid` is None.
-
-    Raises Forbidden for another user's order, except for managers.
-    """
-    if tgid is None or tgid == ctx.viewer.tgid:
-        return ctx.viewer.tgid
-    if not ctx.is_manager:
+def _require_owner(ctx: Context, order: Order) -> None:
+    """Raises Forbidden for another user's order, except for managers."""
+    if order.user_tgid != ctx.viewer.tgid and not ctx.is_manager:
         raise Forbidden("This order belongs to another user.")
-    return tgid
 
 
 async def _lock_active_user(session: AsyncSession, tgid: int) -> User:
@@ -208,7 +204,7 @@ async def _lock_order(ctx: Context, session: AsyncSession, order_id: int) -> tup
     wait for that combo.
     """
     unlocked = await get_row(session, Order, order_id)
-    _require_owner(ctx, unlocked.user_tgid)
+    _require_owner(ctx, unlocked)
     cafe = await get_row(session, Cafe, unlocked.cafe_id, lock=FOR_KEY_SHARE)
     availability = await _lock_open_day(ctx, session, cafe, unlocked.date)
     parts = [selectinload(Order.items), selectinload(Order.user), selectinload(Order.cafe)]  # type: ignore[arg-type]

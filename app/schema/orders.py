@@ -97,8 +97,8 @@ class Query:
         skip: int = 0,
     ) -> Page[models.Order]:
         page = page_request(info, first, after, skip)
-        wanted = given(OrderFilter, tgid=tgid, cafe_id=cafe_id, from_date=from_date, to_date=to_date, status=status)
-        return await resolvers.list_orders(info.context, page, wanted, selected_parts(info))
+        wanted = given(OrderFilter, cafe_id=cafe_id, from_date=from_date, to_date=to_date, status=status)
+        return await resolvers.list_orders(info.context, page, wanted, tgid, selected_parts(info))
 
 
 @strawberry.type

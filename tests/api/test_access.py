@@ -126,6 +126,13 @@ OF_ANOTHER_USER: dict[str, dict[str, object]] = {
 }
 """Operations that users may call for their own rows, with rows of another user."""
 
+WRONG_OF_ANOTHER_USER: list[tuple[str, dict[str, object]]] = [
+    ("orders", {"tgid": OTHER_TGID, "from_date": "1999-01-01"}),
+    ("orders", {"tgid": OTHER_TGID, "first": 0}),
+    ("place_order", {"cafe_id": 0, "date": "1999-01-01", "combo_id": 0, "dish_ids": [0], "tgid": OTHER_TGID}),
+]
+"""Operations on rows of another user, which the arguments name, with wrong values."""
+
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
@@ -218,6 +225,14 @@ async def test_users_may_not_use_rows_of_other_users(user_client: ApiClient, cli
 
     assert {name: answer.code for name, answer in answers.items()} == dict.fromkeys(OF_ANOTHER_USER, "FORBIDDEN")
     assert await rows(clients) == before
+
+
+@pytest.mark.parametrize(("name", "arguments"), WRONG_OF_ANOTHER_USER)
+async def test_wrong_values_for_another_user_are_forbidden(
+    user_client: ApiClient, world: None, name: str, arguments: dict[str, object]
+) -> None:
+    """The owner is checked before the other arguments are validated."""
+    assert (await user_client(name, **arguments)).code == "FORBIDDEN"
 
 
 async def test_managers_may_use_rows_of_all_users(manager_client: ApiClient, world: None) -> None:
