@@ -1,20 +1,17 @@
 """The types of events, their topics, and the keys that keep them in order."""
 
 import datetime as dt
+import inspect
 from abc import abstractmethod
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self, override
 
 from pydantic import AfterValidator, ConfigDict, model_serializer
+from pydantic_core import PydanticUndefined
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 from sqlmodel import SQLModel
 
 from app.models import Cafe, CafeFields, LinkRequestFields, NotificationFields, RunFields
-
-SNAPSHOT: Any = ConfigDict(
-    frozen=True, from_attributes=True, extra="ignore", json_schema_serialization_defaults_required=True
-)
-"""An event is made from a row, and never changes. Older and newer events may have other fields."""
 
 
 class Topic(StrEnum):
@@ -28,18 +25,39 @@ class Topic(StrEnum):
     DEAD_LETTERS = "lunch-bot.dead-letters"
 
 
-class CafeSnapshot(CafeFields):
-    """A cafe at the time of an event."""
+class Snapshot(SQLModel):
+    """A row at the time of an event. It is made from the row, and never changes.
 
-    model_config = SNAPSHOT
+    The fields of the row are required, for their defaults are those of a new row: a message without them is unreadable.
+    Older and newer events may have more fields.
+    """
+
+    model_config = ConfigDict(  # type: ignore[assignment]
+        frozen=True, from_attributes=True, extra="ignore", json_schema_serialization_defaults_required=True
+    )
+
+    @classmethod
+    @override
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        declared = {
+            name for base in cls.__mro__ if issubclass(base, Snapshot) for name in inspect.get_annotations(base)
+        }
+        for name, field in cls.model_fields.items():
+            if name not in declared:
+                field.default = PydanticUndefined
+                field.default_factory = None
+        cls.model_rebuild(force=True)
+
+
+class CafeSnapshot(Snapshot, CafeFields):
+    """A cafe at the time of an event."""
 
     id: int
 
 
-class Event(SQLModel):
+class Event(Snapshot):
     """A change, with the object as it was afterwards."""
-
-    model_config = SNAPSHOT
 
     topic: ClassVar[Topic]
     type: ClassVar[str]
