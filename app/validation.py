@@ -1,6 +1,6 @@
 """Validation of input: annotated types with the rules, and one error that names every wrong field.
 
-An operation states its rules in its signature, and `app.auth.allow` validates the arguments once the caller is
+An operation states its rules in its signature, and `app.auth.access.allow` validates the arguments once the caller is
 authorized. So rules are written once, for GraphQL, REST, the bot and the command line.
 """
 

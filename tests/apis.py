@@ -458,9 +458,9 @@ def manager_client(api_client: ApiClient, manager_token: str) -> ApiClient:
 
 
 @pytest.fixture
-async def pending(anybody: Context, cafe: Cafe) -> LinkRequest:
+async def pending(anonymous: Context, cafe: Cafe) -> LinkRequest:
     """A pending link request of a chat for the cafe."""
-    return await links.link_request(anybody, cafe.id, CHAT, "kitchen")
+    return await links.link_request(anonymous, cafe.id, CHAT, "kitchen")
 
 
 @pytest.fixture

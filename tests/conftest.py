@@ -277,7 +277,7 @@ def user(clients: Clients, people: None) -> Context:
 
 
 @pytest.fixture
-def anybody(clients: Clients) -> Context:
+def anonymous(clients: Clients) -> Context:
     return Context(clients, source="test")
 
 

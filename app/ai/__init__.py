@@ -1,4 +1,4 @@
 """Recommendations from Gemini: the prompt, the client, the key pool, and the models of the answer and the statistics.
 
-This package imports only `app.settings`, `app.log`, `app.errors` and `app.redis_scripts`, and knows nothing of the database.
+It knows nothing of the database. It may import settings, the log and Redis scripts.
 """

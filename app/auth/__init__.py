@@ -1,4 +1,4 @@
 """Access to operations: tokens, the caller and the viewer, the context, and the rule of each operation.
 
-It may import the models, the clients and the live events.
+It may import events and the layers below.
 """

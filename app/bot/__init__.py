@@ -1,4 +1,5 @@
-"""The Telegram bot: commands, buttons, and how it gets its updates. Each action calls one operation as the user who acts.
+"""The Telegram bot: commands, buttons, changes of chats, and how it gets its updates.
 
-It may import the resolvers and Telegram's texts.
+A command or button calls one operation with the rights of its user or chat. It may import the resolvers and the layers
+below.
 """

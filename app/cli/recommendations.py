@@ -81,7 +81,7 @@ def _recommend_one(tgid: int) -> None:
 
 @keys.callback()
 def show_keys(ctx: typer.Context) -> None:
-    """The present usage of each key."""
+    """The current usage of each key."""
     if ctx.invoked_subcommand is not None:
         return
     from rich import box

@@ -35,7 +35,6 @@ async def handle_link_event(clients: Clients, session: AsyncSession, event: Even
                 NotificationKind.LINK_APPROVED,
                 event.cafe,
                 chat_id=event.tg_chat_id,
-                language=event.cafe.language,
             )
         case LinkRequestRejected():
             await notify(
@@ -44,7 +43,6 @@ async def handle_link_event(clients: Clients, session: AsyncSession, event: Even
                 NotificationKind.LINK_REJECTED,
                 event.cafe,
                 chat_id=event.tg_chat_id,
-                language=event.cafe.language,
                 facts={"reason": event.reason},
             )
         case CafeUnlinked():
@@ -62,7 +60,6 @@ async def _notify_of_unlinking(clients: Clients, session: AsyncSession, event: C
             NotificationKind.UNLINKED,
             event,
             chat_id=event.former_tg_chat_id,
-            language=event.language,
         )
     if event.reason is UnlinkReason.CHAT_GONE:
         await alert(clients, session, event, notification_texts.chat_unreachable)

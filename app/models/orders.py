@@ -207,7 +207,7 @@ class Order(OrderFields, table=True):
         return sorted((item for item in self.items if item.is_extra), key=lambda item: item.menu_item_id)
 
     def take_combo(self, combo: Combo) -> None:
-        """Order `combo` at its present price. The combo that the order already has keeps its price."""
+        """Order `combo` at its current price. The combo that the order already has keeps its price."""
         if self.combo_id == combo.id:
             return
         self.combo_id = combo.id

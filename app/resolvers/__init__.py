@@ -1,4 +1,4 @@
 """The operations, one function each: rules for one viewer, one transaction, and the events of the change.
 
-It may import auth, services and everything below. GraphQL, REST, the bot and the command line call these functions.
+It may import auth, services and the layers below. GraphQL, REST and the bot call these functions.
 """

@@ -1,12 +1,10 @@
 """Operations on cafes."""
 
-from collections.abc import Iterable, Sequence
-
 from sqlmodel import col, select
 
 from app.auth.access import allow
 from app.auth.context import Context
-from app.models import Cafe, CafeChanges, CafeInput, Combo, Deadline, MenuItem, Role
+from app.models import Cafe, CafeChanges, CafeInput, Role
 from app.services.pagination import Page, PageRequest, SortOrder, paginate
 from app.services.rows import FOR_UPDATE, DeletionResult, delete_or_deactivate, get_row
 from app.validation import SearchText
@@ -89,13 +87,3 @@ async def delete_cafe(ctx: Context, cafe_id: int) -> DeletionResult:
         cafe = await get_row(session, Cafe, cafe_id, lock=FOR_UPDATE)
         kept = "This cafe has orders or a history with a chat, so it was deactivated instead."
         return await delete_or_deactivate(session, cafe, cafe_id, kept=kept)
-
-
-def group_by_cafe[Row: (MenuItem, Combo, Deadline)](
-    cafe_ids: Sequence[int], rows: Iterable[Row]
-) -> list[Sequence[Row]]:
-    """Group rows by cafe, in their order."""
-    groups: dict[int, list[Row]] = {cafe_id: [] for cafe_id in cafe_ids}
-    for row in rows:
-        groups[row.cafe_id].append(row)
-    return [groups[cafe_id] for cafe_id in cafe_ids]

@@ -13,10 +13,9 @@ from app.auth.access import allow
 from app.auth.context import Context
 from app.models import Cafe, Deadline, DeadlineInput, Role
 from app.models.deadlines import DAYS_PER_WEEK
-from app.resolvers.cafes import group_by_cafe
 from app.services.deadlines import Availability, find_availabilities, pass_deadline
 from app.services.pagination import SortOrder
-from app.services.rows import FOR_KEY_SHARE, FOR_UPDATE, get_row
+from app.services.rows import FOR_KEY_SHARE, FOR_UPDATE, get_row, group_by_cafe
 from app.validation import Date
 
 BY_WEEKDAY: SortOrder[Deadline] = SortOrder(
@@ -62,7 +61,7 @@ async def set_deadlines(
 
 @allow(Role.USER)
 async def get_order_availability(ctx: Context, cafe_id: int, date: Date) -> Availability:
-    """Whether ordering from a cafe for a date is possible: until when, how long still, or why not.
+    """Return whether ordering from a cafe for a date is possible, when it closes, and the reason if it is not possible.
 
     Raises BadInput, NotFound.
     """

@@ -12,5 +12,5 @@ BY_POSITION: SortOrder[KeyUsage] = SortOrder("gemini_keys", (), (int,), lambda u
 
 @allow(Role.MANAGER)
 async def list_gemini_keys(ctx: Context) -> list[KeyUsage]:
-    """The present usage of the Gemini keys, in the order in which they are used."""
+    """The current usage of the Gemini keys, in the order in which they are used."""
     return await key_pool(ctx.clients).usage()

@@ -56,6 +56,7 @@ NEWEST_FIRST: SortOrder[LinkRequest] = SortOrder(
 WITH_CAFE = joinedload(LinkRequest.cafe)  # type: ignore[arg-type]
 
 LOOK_AHEAD = dt.timedelta(days=7)
+"""Deadlines repeat each week, so a cafe without one within a week has none."""
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,12 @@ from app.models import (
     Combo,
     ComboChanges,
     ComboInput,
-    MenuCategory,
     MenuItem,
     MenuItemChanges,
     MenuItemInput,
     OrderItem,
     Role,
 )
-from app.resolvers.cafes import group_by_cafe
 from app.services.pagination import SortOrder
 from app.services.rows import (
     FOR_KEY_SHARE,
@@ -29,6 +27,7 @@ from app.services.rows import (
     DeletionResult,
     delete_or_deactivate,
     get_row,
+    group_by_cafe,
     resource_name,
 )
 
@@ -137,15 +136,6 @@ async def delete_combo(ctx: Context, combo_id: int, cafe_id: int | None) -> Dele
     async with ctx.clients.db() as session:
         combo = await _lock(session, Combo, combo_id, cafe_id)
         return await delete_or_deactivate(session, combo, combo_id, kept=ORDERED)
-
-
-def filter_items(items: Sequence[MenuItem], category: MenuCategory | None, is_available: bool | None) -> list[MenuItem]:
-    """Filter a menu. None accepts every value."""
-    return [
-        item
-        for item in items
-        if category in {None, item.category} and (is_available is None or item.is_available == is_available)
-    ]
 
 
 async def _lock[Row: (MenuItem, Combo)](session: AsyncSession, kind: type[Row], id_: int, cafe_id: int | None) -> Row:

@@ -139,7 +139,7 @@ async def place_order(ctx: Context, cafe_id: int, date: Date, contents: OrderInp
 async def update_order(ctx: Context, order_id: int, changes: OrderChanges) -> Order:
     """Change the given contents of an order, before the deadline. A manager may do so after it.
 
-    Items that stay keep their price, even if they are unavailable now. New items have their present price.
+    Items that stay keep their price, even if they are unavailable now. New items have their current price.
 
     Raises BadInput, NotFound, Forbidden, DeadlinePassed.
     """

@@ -15,7 +15,7 @@ from app.errors import BadInput, FieldProblem, Internal, LunchbotError, join_pro
 PROBLEM_JSON = "application/problem+json"
 
 GRAPHQL_PLACE = re.compile(r"^\[\d+\][\w.\[\]]*(?=:)|(?<=needs )\w+$")
-"""Such as `[0].deadlineTime`, at the beginning of a detail."""
+"""A name of GraphQL in a detail: `[0].deadlineTime` at its beginning, or the setting that an operation «needs» at its end."""
 
 
 def problem_of_graphql(

@@ -136,11 +136,6 @@ class StoredOperation:
         return self.path[-1]
 
     @property
-    def field_name(self) -> str:
-        """The root field's name in the schema."""
-        return self.root.node.name.value
-
-    @property
     def target_field(self) -> GraphQLField:
         """The field whose operation this is: the change, or the last field that is read."""
         return self.root.field if self.node.operation is OperationType.MUTATION else self.result.field
@@ -181,7 +176,7 @@ class StoredOperation:
 
     @cached_property
     def _lower_enums(self) -> "EnumLowercaser":
-        return self._lowering(self.result.node.selection_set, self.result.field.type)
+        return self._lowercaser(self.result.node.selection_set, self.result.field.type)
 
     def fields_of(
         self, selections: SelectionSetNode, type_: GraphQLOutputType
@@ -197,15 +192,15 @@ class StoredOperation:
                 name = selection.alias.value if selection.alias else selection.name.value
                 yield name, selection, parent.fields[selection.name.value]
 
-    def _lowering(self, selections: SelectionSetNode | None, type_: GraphQLOutputType) -> "EnumLowercaser":
+    def _lowercaser(self, selections: SelectionSetNode | None, type_: GraphQLOutputType) -> "EnumLowercaser":
         if selections is None:
             return EnumLowercaser(is_enum=isinstance(get_named_type(type_), GraphQLEnumType))
         below = {
-            name: self._lowering(node.selection_set, field.type)
+            name: self._lowercaser(node.selection_set, field.type)
             for name, node, field in self.fields_of(selections, type_)
         }
         return EnumLowercaser(
-            below={name: lowering for name, lowering in below.items() if lowering.is_enum or lowering.below}
+            below={name: lowercaser for name, lowercaser in below.items() if lowercaser.is_enum or lowercaser.below}
         )
 
     def _used(self, selections: SelectionSetNode) -> Iterator[tuple[str, FragmentDefinitionNode]]:
@@ -231,7 +226,7 @@ class EnumLowercaser:
         if self.is_enum and isinstance(value, str):
             return value.lower()
         if self.below and isinstance(value, dict):
-            return value | {name: lowering(value[name]) for name, lowering in self.below.items()}
+            return value | {name: lowercase(value[name]) for name, lowercase in self.below.items()}
         return value
 
 

@@ -18,7 +18,7 @@ strawberry.enum(
 )
 
 
-@strawberry.type(description="The present usage of a Gemini key, on Google's day.")
+@strawberry.type(description="The current usage of a Gemini key, on Google's day.")
 class GeminiKey:
     id: str = strawberry.field(description="A hash. The key itself is never shown.")
     project: str = strawberry.field(description="Keys of one project share one quota.")

@@ -75,15 +75,15 @@ class LimitsRule(ASTValidationRule):
                 self._check(definition, measure.of(definition.selection_set))
 
     def _check(self, operation: OperationDefinitionNode, size: Size) -> None:
-        for what, is_, limit in (
+        for name, value, limit in (
             ("depth", size.depth, MAX_DEPTH),
             ("aliases", size.aliases, MAX_ALIASES),
             ("directives", size.directives, MAX_DIRECTIVES),
             ("cost", size.cost, MAX_COST),
         ):
-            if is_ > limit:
+            if value > limit:
                 self.report_error(
-                    GraphQLError(f"This operation's {what} is {is_}; at most {limit} is allowed.", operation)
+                    GraphQLError(f"This operation's {name} is {value}; at most {limit} is allowed.", operation)
                 )
 
 

@@ -13,6 +13,7 @@ from app.schema.deletions import Deletion
 from app.schema.operations import Info, given, load, mutation, page_request, query
 from app.schema.scalars import Id
 from app.schema.types import output
+from app.services.menus import filter_items
 from app.services.pagination import DEFAULT_PAGE_SIZE, Page, paginate_list
 from app.services.rows import DeletionResult
 
@@ -47,7 +48,7 @@ class CafeMenu:
     ) -> Page[models.MenuItem]:
         page = page_request(info, first, after, skip)
         menu = await load(info, resolvers.list_menu_items, root.id)
-        return paginate_list(resolvers.filter_items(menu, category, is_available), resolvers.ITEMS, page)
+        return paginate_list(filter_items(menu, category, is_available), resolvers.ITEMS, page)
 
     @query(resolvers.list_combos, Connection[Combo] | None)
     async def combos(

@@ -39,7 +39,7 @@ def parse_telegram_id(value: object) -> int:
 
 
 def parse_decimal(value: object) -> Decimal:
-    """Parse an amount of money: text such as "4.50", or a number. Raises ValueError, as above."""
+    """Parse an amount of money: text such as "4.50", or a number. Raises ValueError."""
     if not isinstance(value, str | int | float) or isinstance(value, bool):
         raise ValueError('must be an amount such as "4.50"')  # noqa: TRY004 the schema presents this error
     if isinstance(value, str) and not AMOUNT.fullmatch(value):

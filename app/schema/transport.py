@@ -237,12 +237,12 @@ def _negotiate(request: Request, response: Response) -> None:
 def _prefers_graphql_response(request: Request) -> bool:
     """Whether the client lists the newer media type itself, and prefers it to JSON (RFC 9110, section 12.5.1)."""
     accept = request.headers.get("accept", "").lower()
-    try:
-        return GRAPHQL_RESPONSE in accept and bool(
-            best_match(["application/json", GRAPHQL_RESPONSE], accept) == GRAPHQL_RESPONSE
-        )
-    except MimeTypeParseException:
+    if GRAPHQL_RESPONSE not in accept:
         return False
+    try:
+        return bool(best_match(["application/json", GRAPHQL_RESPONSE], accept) == GRAPHQL_RESPONSE)
+    except MimeTypeParseException:  # another media type in the list is malformed
+        return True
 
 
 def _is_request_error(result: ExecutionResult) -> bool:

@@ -1,7 +1,7 @@
 """GraphQL types that take their fields from the models.
 
 A resolver returns a row, an event or a dataclass as it is: each GraphQL field reads the attribute of the same name. So
-an object is not copied, and a field is declared once, in `app.models`.
+an object is not copied, and a field of a row is declared once, in `app.models`.
 """
 
 from collections.abc import Callable, Collection, Mapping

@@ -1,4 +1,4 @@
 """Rules and queries that several operations, event handlers and jobs share, most of them in the caller's session.
 
-It may import Telegram's texts, the AI package, events and models. It knows no viewer: access belongs to `app.resolvers`.
+It may import Telegram's texts, the AI package, events and the layers below. It knows no viewer: access belongs to `app.resolvers`.
 """

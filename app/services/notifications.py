@@ -14,7 +14,17 @@ from sqlmodel import col, select
 from app.clients import Clients
 from app.events.outbox import Task, enqueue, record
 from app.events.types import NotificationQueued
-from app.models import Cafe, DeliveryDay, Notification, NotificationKind, NotificationStatus, Order, OrderStatus
+from app.models import (
+    Cafe,
+    DeliveryDay,
+    Language,
+    Notification,
+    NotificationKind,
+    NotificationStatus,
+    Order,
+    OrderStatus,
+)
+from app.services.deadlines import lock_day
 from app.services.notification_kinds import ACKNOWLEDGED_KINDS, KINDS, Audience, Text, render
 from app.services.order_diff import Snapshot, changes_since, day_orders, snapshot_of
 from app.services.orders import find_orders_of_day
@@ -65,7 +75,6 @@ async def notify(
     cafe: NamedCafe,
     *,
     chat_id: int | None = None,
-    language: str = DEFAULT_LOCALE,
     date: dt.date | None = None,
     version: int = 1,
     snapshot: Snapshot | None = None,
@@ -75,17 +84,17 @@ async def notify(
 ) -> Notification | None:
     """Queue a notification, to be sent when the caller's transaction is committed.
 
-    There is one for each cafe, date, kind and version: of a second one there is None. There is also None for the
-    managers' chat if there is no such chat.
+    The cafe's chat gets the cafe's language, the managers' chat gets English. Returns None if this cafe, date, kind and
+    version has a notification already, or if there is no managers' chat.
 
     Args:
         chat_id: The cafe's chat. Not used for managers.
-        language: The cafe's language. Managers get English.
         text: The text function of an alert.
         facts: The keyword arguments of the text function.
     """
+    language = cafe.language
     if KINDS[kind].audience is Audience.MANAGERS:
-        chat_id, language = clients.settings.telegram_manager_chat_id, DEFAULT_LOCALE
+        chat_id, language = clients.settings.telegram_manager_chat_id, Language(DEFAULT_LOCALE)
     if chat_id is None:
         return None
     notification_id = await session.scalar(
@@ -148,7 +157,6 @@ async def announce_day(
         message.kind,
         cafe,
         chat_id=cafe.tg_chat_id,
-        language=cafe.language,
         date=date,
         version=message.version,
         snapshot=message.snapshot,
@@ -161,7 +169,7 @@ async def correct_day(clients: Clients, session: AsyncSession, task: CorrectionT
 
     The day is locked meanwhile, so of two simultaneous corrections the second finds no change.
     """
-    await session.get(DeliveryDay, (task.cafe_id, task.date), with_for_update=FOR_UPDATE)
+    await lock_day(session, task.cafe_id, task.date, FOR_UPDATE)
     return await announce_day(clients, session, task.cafe_id, task.date, is_correction=True)
 
 
@@ -175,7 +183,8 @@ async def schedule_correction(session: AsyncSession, cafe_id: int, date: dt.date
 
 async def is_outdated(session: AsyncSession, notification: Notification) -> bool:
     """Whether a later version about the same day was sent or waits. The day is locked, so no version comes meanwhile."""
-    await session.get(DeliveryDay, (notification.cafe_id, notification.date), with_for_update=FOR_UPDATE)
+    if notification.date is not None:
+        await lock_day(session, notification.cafe_id, notification.date, FOR_UPDATE)
     later = sa.exists().where(
         col(Notification.cafe_id) == notification.cafe_id,
         col(Notification.date) == notification.date,

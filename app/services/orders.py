@@ -27,7 +27,7 @@ async def find_orders_of_day(session: AsyncSession, cafe_id: int, date: dt.date)
 async def apply_contents(session: AsyncSession, order: Order, contents: OrderChanges) -> None:
     """Put the given contents into the order, and update its total.
 
-    The rows of the menu are locked against deletion until the transaction ends. New items have their present price.
+    The rows of the menu are locked against deletion until the transaction ends. New items have their current price.
 
     Raises BadInput.
     """

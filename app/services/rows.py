@@ -1,7 +1,7 @@
 """Getting, locking and deleting rows."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -79,3 +79,17 @@ async def delete_or_deactivate(session: AsyncSession, row: Deletable, id_: int, 
         row.deactivate()
         return DeletionResult(id_, deleted=False, message=kept)
     return DeletionResult(id_, deleted=True, message="Deleted.")
+
+
+class OfCafe(Protocol):
+    """A row that belongs to a cafe."""
+
+    cafe_id: int
+
+
+def group_by_cafe[Row: OfCafe](cafe_ids: Sequence[int], rows: Iterable[Row]) -> list[Sequence[Row]]:
+    """Group rows by cafe, in their order."""
+    groups: dict[int, list[Row]] = {cafe_id: [] for cafe_id in cafe_ids}
+    for row in rows:
+        groups[row.cafe_id].append(row)
+    return [groups[cafe_id] for cafe_id in cafe_ids]

@@ -1,6 +1,6 @@
 """The nightly run: one for each date, regardless of who starts it and what fails during it.
 
-All state is in PostgreSQL: the run, and an item for each user. Jobs only work off what is there. A tick twice a minute
+All state is in PostgreSQL: the run, and an item for each user. Jobs only process these items. A tick twice a minute
 makes sure that today's run exists and that jobs work on it.
 """
 
@@ -173,7 +173,7 @@ async def _start(session: AsyncSession, run: RecommendationRun, left: int, by: i
         date=str(run.date),
         users=run.left,
         requests_left=left,
-        suffices=left >= run.left,
+        is_sufficient=left >= run.left,
         by=by,
     )
     await record(session, RecommendationRunStarted.of(run))

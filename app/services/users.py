@@ -1,4 +1,4 @@
-"""Users, as the command line and the bot change them."""
+"""Users: adding, reading, and their language."""
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError

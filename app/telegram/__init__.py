@@ -1,4 +1,4 @@
 """Telegram: texts, buttons, calls to the Bot API, and its limits.
 
-It knows nothing of the database. It may import the AI package's shapes, settings, the log and Redis scripts.
+It knows nothing of the database. It may import the AI package's models, the log and Redis scripts.
 """

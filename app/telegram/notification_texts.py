@@ -7,12 +7,14 @@ from app.telegram.i18n import _, _n, escape
 
 
 class NamedCafe(Protocol):
-    """A cafe, as far as texts name it."""
+    """A cafe, as far as notifications need it."""
 
     @property
     def id(self) -> int: ...
     @property
     def name(self) -> str: ...
+    @property
+    def language(self) -> str: ...
 
 
 def link_requested(cafe: NamedCafe, *, chat_id: int, username: str | None, locale: str) -> str:

@@ -14,7 +14,7 @@ from app.telegram.sender import remove_markup
 
 MESSAGE_MAX_CHARACTERS = 4096
 """After entities are parsed (https://core.telegram.org/bots/api#sendmessage). Counted in UTF-16 code units, as Telegram
-counts its entities: what fits so fits by any other count."""
+counts its entities. A text within this limit is within every other way of counting."""
 
 REMARK_CHARACTERS = 300
 """Room for a later remark above or below the message: that it was sent again, or who has confirmed it. Names in Telegram

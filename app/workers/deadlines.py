@@ -161,7 +161,6 @@ async def send_reminders(clients: Clients, now: datetime) -> None:
                     NotificationKind.REMINDER,
                     cafe,
                     chat_id=notification.tg_chat_id,
-                    language=cafe.language,
                     date=notification.date,
                     version=notification.version,
                     facts={"day": notification.date},

@@ -140,7 +140,7 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-async def world(clients: Clients, anybody: Context, manager: Context, lunch: Lunch) -> None:
+async def world(clients: Clients, anonymous: Context, manager: Context, lunch: Lunch) -> None:
     """Cafe 1 has a menu and a pending request; order 1 is the user's, order 2 another user's; message 1 has failed.
 
     There is a run in four days, and none today.
@@ -157,7 +157,7 @@ async def world(clients: Clients, anybody: Context, manager: Context, lunch: Lun
             )
         )
         session.add(RecommendationRun(date=IN_FOUR_DAYS, request_budget=1, started_at=datetime.now(UTC)))
-    await links.link_request(anybody, lunch.cafe.id, CHAT, "kitchen")
+    await links.link_request(anonymous, lunch.cafe.id, CHAT, "kitchen")
     fields = orders.OrderInput(combo_id=lunch.light.id, dish_ids=[lunch.salad.id])
     for tgid in (USER_TGID, OTHER_TGID):
         await orders_resolver.place_order(manager, lunch.cafe.id, lunch.open_date, fields, tgid)

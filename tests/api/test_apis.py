@@ -200,11 +200,16 @@ def test_every_operation_is_compared() -> None:
 
 
 async def test_success_has_the_status_of_the_contract(
-    called: httpx.AsyncClient, clients: Clients, anybody: Context, manager_token: str, linked: LinkRequest, lunch: Lunch
+    called: httpx.AsyncClient,
+    clients: Clients,
+    anonymous: Context,
+    manager_token: str,
+    linked: LinkRequest,
+    lunch: Lunch,
 ) -> None:
     """REST answers 200, 201 for a new row, 202 for work that goes on, and 204 without a body for an unlinking."""
     third = await add_cafe(clients, "Pelmeni")
-    requests = [await links.link_request(anybody, lunch.cafe.id, chat) for chat in (-1003, -1004)]
+    requests = [await links.link_request(anonymous, lunch.cafe.id, chat) for chat in (-1003, -1004)]
     rest = RestClient(called).signed(manager_token)
     cafe, extra = {"cafe_id": lunch.cafe.id}, {"category": "extra", "price": "1"}
     week = [{"weekday": 0, "deadline_time": "10:30"}]

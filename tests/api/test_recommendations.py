@@ -610,10 +610,10 @@ async def test_unavailable_keys_have_a_time(manager_client: ApiClient, used_keys
     """A key cools down for a minute, is exhausted until the quota day ends, or is disabled without a time."""
     keys = (await manager_client("gemini_keys")).data["items"]
 
-    cooling, exhausted, set_aside, ready = (key["until"] and datetime.fromisoformat(key["until"]) for key in keys)
+    cooling, exhausted, disabled, ready = (key["until"] and datetime.fromisoformat(key["until"]) for key in keys)
     assert used_keys - timedelta(milliseconds=1) <= cooling <= datetime.now(UTC) + timedelta(seconds=60)
     assert exhausted == quota_day_end(quota_day(datetime.now(UTC)))
-    assert (set_aside, ready) == (None, None)
+    assert (disabled, ready) == (None, None)
 
 
 async def test_keys_come_in_pages(manager_client: ApiClient) -> None:

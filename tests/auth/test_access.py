@@ -47,9 +47,9 @@ class Recorder:
 
 
 @pytest.fixture
-def callers(anybody: Context, user: Context, manager: Context) -> dict[str, Context]:
+def callers(anonymous: Context, user: Context, manager: Context) -> dict[str, Context]:
     """A caller without a token, a user and a manager."""
-    return {"anonymous": anybody, "user": user, "manager": manager}
+    return {"anonymous": anonymous, "user": user, "manager": manager}
 
 
 def in_chat(ctx: Context) -> Context:
@@ -63,14 +63,14 @@ async def get_chat_id(ctx: Context) -> int:
     return ctx.chat_id
 
 
-async def test_the_chat_comes_from_the_context(anybody: Context) -> None:
+async def test_the_chat_comes_from_the_context(anonymous: Context) -> None:
     """An operation for chats gets the chat that Telegram names as the caller."""
-    assert await get_chat_id(in_chat(anybody)) == CHAT_ID
+    assert await get_chat_id(in_chat(anonymous)) == CHAT_ID
 
 
-async def test_operations_for_chats_need_a_chat(anybody: Context, user: Context, manager: Context) -> None:
+async def test_operations_for_chats_need_a_chat(anonymous: Context, user: Context, manager: Context) -> None:
     """An operation for chats is Forbidden for every caller without a chat, also for a manager."""
-    for ctx in (anybody, user, manager):
+    for ctx in (anonymous, user, manager):
         with pytest.raises(Forbidden):
             await get_chat_id(ctx)
 
@@ -89,11 +89,11 @@ def test_the_list_of_operations_for_chats_is_complete() -> None:
     assert [one for one in operations if getattr(one, "access", None) is CHAT] == CHAT_OPERATIONS
 
 
-async def test_a_chat_gets_only_its_own_data(anybody: Context) -> None:
+async def test_a_chat_gets_only_its_own_data(anonymous: Context) -> None:
     """A chat without a cafe has no status, and an unknown notification is not found."""
-    assert await links.get_chat_status(in_chat(anybody)) is None
+    assert await links.get_chat_status(in_chat(anonymous)) is None
     with pytest.raises(NotFound):
-        await notifications.acknowledge(in_chat(anybody), 999, "Boris")
+        await notifications.acknowledge(in_chat(anonymous), 999, "Boris")
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ async def test_a_chat_gets_only_its_own_data(anybody: Context) -> None:
     ids=["by position", "by keyword"],
 )
 async def test_users_may_call_it_for_themselves(
-    user: Context, manager: Context, anybody: Context, call: Callable[[Context, int], Awaitable[Any]]
+    user: Context, manager: Context, anonymous: Context, call: Callable[[Context, int], Awaitable[Any]]
 ) -> None:
     """An operation with `Self` is for managers and for the user with that id, whether the id is positional or not."""
     assert (await call(user, USER_TGID)).tgid == USER_TGID
@@ -110,7 +110,7 @@ async def test_users_may_call_it_for_themselves(
     with pytest.raises(Forbidden):
         await call(user, MANAGER_TGID)
     with pytest.raises(Unauthenticated):
-        await call(anybody, USER_TGID)
+        await call(anonymous, USER_TGID)
 
 
 def test_the_parameter_of_self_must_exist() -> None:
@@ -123,7 +123,7 @@ def test_the_parameter_of_self_must_exist() -> None:
         allow(Self("user_id"))(operation)
 
 
-async def test_a_manager_may_call_the_operations_of_users(anybody: Context, user: Context, manager: Context) -> None:
+async def test_a_manager_may_call_the_operations_of_users(anonymous: Context, user: Context, manager: Context) -> None:
     """An operation for users is open to managers, and an operation for managers is not open to users."""
     for_users, for_managers = Recorder(Role.USER).operation, Recorder(Role.MANAGER).operation
     arguments = (USER_TGID, 1, Note(text="hello"))
@@ -134,12 +134,12 @@ async def test_a_manager_may_call_the_operations_of_users(anybody: Context, user
         await for_managers(user, *arguments)
     for operation in (for_users, for_managers):
         with pytest.raises(Unauthenticated):
-            await operation(anybody, *arguments)
+            await operation(anonymous, *arguments)
 
 
-async def test_a_public_operation_ignores_the_token(anybody: Context) -> None:
+async def test_a_public_operation_ignores_the_token(anonymous: Context) -> None:
     """A caller with an invalid token may call a public operation."""
-    stale = replace(anybody, caller=Caller(authorization="Bearer expired"))
+    stale = replace(anonymous, caller=Caller(authorization="Bearer expired"))
 
     assert await Recorder(PUBLIC).operation(stale, 1, 1, Note(text="hello")) == "lunch"
 

@@ -336,9 +336,9 @@ async def test_an_unknown_chat_has_no_status(bot: World, place: Place) -> None:
     assert await answer(bot, place.chat, "/status", place.person) == texts.status_none(place.locale)
 
 
-async def test_a_pending_request_is_a_status(bot: World, place: Place, anybody: Context, cafe: Cafe) -> None:
+async def test_a_pending_request_is_a_status(bot: World, place: Place, anonymous: Context, cafe: Cafe) -> None:
     """`/status` in a chat with a pending request says that it waits."""
-    await links.link_request(anybody, cafe.id, place.chat.id)
+    await links.link_request(anonymous, cafe.id, place.chat.id)
 
     assert await answer(bot, place.chat, "/status", place.person) == texts.status_pending(cafe.name, place.locale)
 
@@ -699,10 +699,10 @@ async def managers_chat(world: World) -> Chat:
 
 @pytest.fixture
 async def pending_request(
-    bot: World, group: Chat, managers_chat: Chat, manager: Context, anybody: Context, clients: Clients, cafe: Cafe
+    bot: World, group: Chat, managers_chat: Chat, manager: Context, anonymous: Context, clients: Clients, cafe: Cafe
 ) -> LinkRequest:
     """A link request of the group, which the managers' chat has read."""
-    request = await links.link_request(anybody, cafe.id, group.id, "basil_cafe")
+    request = await links.link_request(anonymous, cafe.id, group.id, "basil_cafe")
     await notify_managers(bot, clients, managers_chat, request)
     return request
 
@@ -1093,9 +1093,9 @@ async def test_a_group_that_becomes_a_supergroup_keeps_its_cafe(bot: World, clie
     assert await event_types(clients) == []
 
 
-async def test_a_request_follows_its_group(bot: World, clients: Clients, anybody: Context, cafe: Cafe) -> None:
+async def test_a_request_follows_its_group(bot: World, clients: Clients, anonymous: Context, cafe: Cafe) -> None:
     """A request that is approved after the migration links the present chat."""
-    request = await links.link_request(anybody, cafe.id, MOVED_FROM)
+    request = await links.link_request(anonymous, cafe.id, MOVED_FROM)
 
     await migrate_group(bot)
 

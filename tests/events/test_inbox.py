@@ -214,19 +214,19 @@ async def test_an_outage_is_retried_until_it_ends(clients: Clients, unlinked: Ca
 
 
 async def test_a_request_without_a_managers_chat_notifies_no_chat(
-    clients: Clients, anybody: Context, cafe: Cafe
+    clients: Clients, anonymous: Context, cafe: Cafe
 ) -> None:
     """The requesting chat gets no notification, and without a managers' chat there is no other."""
-    request = await links.link_request(anybody, cafe.id, CHAT)
+    request = await links.link_request(anonymous, cafe.id, CHAT)
 
     await handle_once(clients, CONSUMER, record_of(LinkRequestCreated.of(request)), handle)
 
     assert await notification_kinds(clients) == []
 
 
-async def test_managers_are_notified_of_a_request(clients: Clients, anybody: Context, cafe: Cafe) -> None:
+async def test_managers_are_notified_of_a_request(clients: Clients, anonymous: Context, cafe: Cafe) -> None:
     """The managers' chat gets a notification that belongs to the request."""
-    request = await links.link_request(anybody, cafe.id, CHAT)
+    request = await links.link_request(anonymous, cafe.id, CHAT)
 
     await handle_once(with_managers_chat(clients), CONSUMER, record_of(LinkRequestCreated.of(request)), handle)
 
@@ -266,10 +266,10 @@ async def test_an_unlinking_notifies_the_former_chat(clients: Clients, unlinked:
         assert await session.scalar(select(Notification.tg_chat_id)) == CHAT
 
 
-async def test_a_notification_is_in_the_cafes_language(clients: Clients, anybody: Context, manager: Context) -> None:
+async def test_a_notification_is_in_the_cafes_language(clients: Clients, anonymous: Context, manager: Context) -> None:
     """A chat reads a notification in the language of the requested cafe."""
     cafe = await add_cafe(clients, language=Language.RU)
-    request = await links.link_request(anybody, cafe.id, CHAT)
+    request = await links.link_request(anonymous, cafe.id, CHAT)
     rejected = await links.reject(manager, request.id, "Нет такого кафе")
 
     await handle_once(clients, CONSUMER, record_of(LinkRequestRejected.of(rejected)), handle)
@@ -518,10 +518,10 @@ async def running_handlers(kafka_clients: Clients) -> AsyncIterator[None]:
 
 @pytest.mark.usefixtures("running_handlers")
 async def test_a_repeated_approval_is_one_notification(
-    kafka: Kafka, kafka_clients: Clients, anybody: Context, manager: Context, cafe: Cafe
+    kafka: Kafka, kafka_clients: Clients, anonymous: Context, manager: Context, cafe: Cafe
 ) -> None:
     """An approval that Kafka delivers twice makes one notification with one delivery task."""
-    request = await links.link_request(anybody, cafe.id, CHAT)
+    request = await links.link_request(anonymous, cafe.id, CHAT)
     await links.approve(manager, request.id)
 
     async with reading(kafka) as records, producing(kafka) as producer:
@@ -622,8 +622,10 @@ async def test_a_dead_letter_has_the_reason(kafka: Kafka) -> None:
         "ce_id": "7",
         "ce_type": "cafe.unlinked",
         "x-error": (
-            "UnreadableEvent: name: field required; "
-            "id: input should be a valid integer, unable to parse string as an integer; "
+            "UnreadableEvent: name: field required; description: field required; is_active: field required; "
+            "tg_chat_id: field required; tg_username: field required; notifications_enabled: field required; "
+            "linked_at: field required; timezone: field required; language: field required; "
+            "created_at: field required; id: input should be a valid integer, unable to parse string as an integer; "
             "former_tg_chat_id: field required"
         ),
         "x-topic": Topic.LINK_REQUESTS,

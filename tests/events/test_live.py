@@ -209,7 +209,7 @@ async def send(
 
 
 async def test_an_event_reaches_every_replica(
-    kafka_clients: Clients, kafka_settings: Settings, anybody: Context, cafe: Cafe
+    kafka_clients: Clients, kafka_settings: Settings, anonymous: Context, cafe: Cafe
 ) -> None:
     """The subscribers of every replica get an event of any process."""
     here, there = Live(), Live()
@@ -222,21 +222,21 @@ async def test_an_event_reaches_every_replica(
         run_replica(here, kafka_clients),
         run_replica(there, other),
     ):
-        request = await links.link_request(anybody, cafe.id, CHAT)
+        request = await links.link_request(anonymous, cafe.id, CHAT)
         received = [await next_events(subscription, 1) for subscription in subscriptions]
 
     assert [[event.id for event in events] for events in received] == [[request.id], [request.id]]
 
 
 async def test_events_of_an_outage_reach_subscribers(
-    kafka: Kafka, kafka_clients: Clients, kafka_settings: Settings, live: Live, anybody: Context, cafe: Cafe
+    kafka: Kafka, kafka_clients: Clients, kafka_settings: Settings, live: Live, anonymous: Context, cafe: Cafe
 ) -> None:
     """A replica that starts during an outage of Kafka gets the missed events after it."""
     await kafka.stop()
     subscription = request_events(live)
 
     async with open_clients(kafka_settings) as events, relaying(events), run_replica(live, kafka_clients):
-        request = await links.link_request(anybody, cafe.id, CHAT)
+        request = await links.link_request(anonymous, cafe.id, CHAT)
         await kafka.start()
         [received] = await next_events(subscription, 1)
 

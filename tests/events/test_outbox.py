@@ -48,10 +48,10 @@ def alternating(times: int, *, first: bool = False) -> list[bool]:
 
 
 async def test_an_event_has_the_request_at_its_time(
-    kafka: Kafka, kafka_clients: Clients, anybody: Context, cafe: Cafe
+    kafka: Kafka, kafka_clients: Clients, anonymous: Context, cafe: Cafe
 ) -> None:
     """The value is the link request as JSON, with its cafe."""
-    request = await links.link_request(anybody, cafe.id, CHAT, "basil_cafe")
+    request = await links.link_request(anonymous, cafe.id, CHAT, "basil_cafe")
 
     async with relaying(kafka_clients), reading(kafka) as records:
         await until(lambda: records)
@@ -84,10 +84,10 @@ async def test_an_event_has_the_request_at_its_time(
 
 
 async def test_an_event_is_a_cloud_event_in_binary_mode(
-    kafka: Kafka, kafka_clients: Clients, anybody: Context, cafe: Cafe
+    kafka: Kafka, kafka_clients: Clients, anonymous: Context, cafe: Cafe
 ) -> None:
     """The attributes of CloudEvents 1.0 are in the headers, and say that the value is JSON."""
-    await links.link_request(anybody, cafe.id, CHAT)
+    await links.link_request(anonymous, cafe.id, CHAT)
 
     async with relaying(kafka_clients), reading(kafka) as records:
         await until(lambda: records)
@@ -102,11 +102,11 @@ async def test_an_event_is_a_cloud_event_in_binary_mode(
 
 
 async def test_an_event_has_the_time_of_its_operation(
-    kafka: Kafka, kafka_clients: Clients, anybody: Context, cafe: Cafe
+    kafka: Kafka, kafka_clients: Clients, anonymous: Context, cafe: Cafe
 ) -> None:
     """`ce_time` is the time of the operation with its offset, and not that of the relay."""
     before = datetime.now(UTC)
-    await links.link_request(anybody, cafe.id, CHAT)
+    await links.link_request(anonymous, cafe.id, CHAT)
     after = datetime.now(UTC)
 
     async with relaying(kafka_clients), reading(kafka) as records:
@@ -128,10 +128,10 @@ async def test_each_event_has_a_different_id(
 
 
 async def test_an_event_is_keyed_by_its_cafe(
-    kafka: Kafka, kafka_clients: Clients, anybody: Context, cafe: Cafe
+    kafka: Kafka, kafka_clients: Clients, anonymous: Context, cafe: Cafe
 ) -> None:
     """The key is the cafe's id, so that the events of one cafe stay in one partition."""
-    await links.link_request(anybody, cafe.id, CHAT)
+    await links.link_request(anonymous, cafe.id, CHAT)
 
     async with relaying(kafka_clients), reading(kafka) as records:
         await until(lambda: records)

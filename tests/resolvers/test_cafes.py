@@ -149,10 +149,10 @@ async def test_a_cafe_with_orders_is_deactivated(
 
 
 async def test_a_cafe_with_a_link_request_is_deactivated(
-    clients: Clients, anybody: Context, manager: Context, cafe: Cafe
+    clients: Clients, anonymous: Context, manager: Context, cafe: Cafe
 ) -> None:
     """The deletion of a cafe with a link request deactivates it, so that the history stays visible."""
-    request = await links.link_request(anybody, cafe.id, CHAT)
+    request = await links.link_request(anonymous, cafe.id, CHAT)
     await links.reject(manager, request.id)
 
     result = await cafes.delete_cafe(manager, cafe.id)
@@ -185,9 +185,9 @@ async def test_an_unknown_cafe_is_not_found(manager: Context) -> None:
         lambda ctx: cafes.delete_cafe(ctx, 1),
     ],
 )
-async def test_only_managers_change_cafes(anybody: Context, user: Context, operation: Any) -> None:
+async def test_only_managers_change_cafes(anonymous: Context, user: Context, operation: Any) -> None:
     """A user without the manager role gets Forbidden, and a caller without a token gets Unauthenticated."""
     with pytest.raises(Forbidden):
         await operation(user)
     with pytest.raises(Unauthenticated):
-        await operation(anybody)
+        await operation(anonymous)

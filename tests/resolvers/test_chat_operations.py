@@ -91,8 +91,8 @@ async def test_a_chat_without_a_request_has_no_status(chat: Context) -> None:
     assert await get_chat_status(chat) is None
 
 
-async def test_a_caller_without_a_chat_has_no_status(anybody: Context, manager: Context) -> None:
+async def test_a_caller_without_a_chat_has_no_status(anonymous: Context, manager: Context) -> None:
     """A caller without a chat may not read the status of a chat, not even a manager."""
-    for ctx in (anybody, manager):
+    for ctx in (anonymous, manager):
         with pytest.raises(Forbidden):
             await get_chat_status(ctx)

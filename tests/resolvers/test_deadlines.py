@@ -103,9 +103,9 @@ async def test_every_wrong_deadline_is_named(manager: Context, lunch: Lunch) -> 
     ]
 
 
-async def test_a_user_with_a_wrong_deadline_is_forbidden(user: Context, anybody: Context, lunch: Lunch) -> None:
+async def test_a_user_with_a_wrong_deadline_is_forbidden(user: Context, anonymous: Context, lunch: Lunch) -> None:
     """The caller is authorized before the deadlines are validated."""
-    for ctx, refusal in ((user, Forbidden), (anybody, Unauthenticated)):
+    for ctx, refusal in ((user, Forbidden), (anonymous, Unauthenticated)):
         with pytest.raises(refusal):
             await deadlines.set_deadlines(ctx, lunch.cafe.id, [deadline(7)])
 
@@ -137,9 +137,9 @@ async def test_an_unknown_cafe_is_not_found(manager: Context) -> None:
             await operation
 
 
-async def test_only_managers_see_and_set_deadlines(user: Context, anybody: Context, lunch: Lunch) -> None:
+async def test_only_managers_see_and_set_deadlines(user: Context, anonymous: Context, lunch: Lunch) -> None:
     """Users and callers without a token may neither read nor set deadlines."""
-    for ctx, refusal in ((user, Forbidden), (anybody, Unauthenticated)):
+    for ctx, refusal in ((user, Forbidden), (anonymous, Unauthenticated)):
         with pytest.raises(refusal):
             await deadlines.list_deadlines(ctx, [lunch.cafe.id])
         with pytest.raises(refusal):

@@ -31,9 +31,9 @@ OTHER_CHAT = -1002
 
 
 @pytest.fixture
-async def pending(anybody: Context, cafe: Cafe) -> LinkRequest:
+async def pending(anonymous: Context, cafe: Cafe) -> LinkRequest:
     """A chat's pending request for the cafe."""
-    return await links.link_request(anybody, cafe.id, CHAT, "basil_and_thyme")
+    return await links.link_request(anonymous, cafe.id, CHAT, "basil_and_thyme")
 
 
 async def test_a_request_is_pending(pending: LinkRequest) -> None:
@@ -46,82 +46,82 @@ async def test_a_request_is_an_event(clients: Clients, pending: LinkRequest) -> 
     assert await event_types(clients) == ["link_request.created"]
 
 
-async def test_a_repeated_request_returns_the_pending_one(anybody: Context, cafe: Cafe, pending: LinkRequest) -> None:
+async def test_a_repeated_request_returns_the_pending_one(anonymous: Context, cafe: Cafe, pending: LinkRequest) -> None:
     """A repeated request returns the pending one."""
-    again = await links.link_request(anybody, cafe.id, CHAT, "basil_and_thyme")
+    again = await links.link_request(anonymous, cafe.id, CHAT, "basil_and_thyme")
 
     assert again.id == pending.id
 
 
 async def test_a_repeated_request_is_no_event(
-    clients: Clients, anybody: Context, cafe: Cafe, pending: LinkRequest
+    clients: Clients, anonymous: Context, cafe: Cafe, pending: LinkRequest
 ) -> None:
     """A repeated request makes no event."""
-    await links.link_request(anybody, cafe.id, CHAT)
+    await links.link_request(anonymous, cafe.id, CHAT)
 
     assert await event_types(clients) == ["link_request.created"]
 
 
 async def test_a_request_after_a_rejection_is_a_new_one(
-    anybody: Context, manager: Context, cafe: Cafe, pending: LinkRequest
+    anonymous: Context, manager: Context, cafe: Cafe, pending: LinkRequest
 ) -> None:
     """A chat may make a new request after a rejection."""
     await links.reject(manager, pending.id)
 
-    assert (await links.link_request(anybody, cafe.id, CHAT)).id != pending.id
+    assert (await links.link_request(anonymous, cafe.id, CHAT)).id != pending.id
 
 
-async def test_simultaneous_requests_make_one(clients: Clients, anybody: Context, cafe: Cafe) -> None:
+async def test_simultaneous_requests_make_one(clients: Clients, anonymous: Context, cafe: Cafe) -> None:
     """Simultaneous requests of one chat for one cafe make one request, and every call returns it."""
-    requests = await asyncio.gather(*(links.link_request(anybody, cafe.id, CHAT) for _ in range(8)))
+    requests = await asyncio.gather(*(links.link_request(anonymous, cafe.id, CHAT) for _ in range(8)))
 
     assert len({request.id for request in requests}) == 1
     assert await event_types(clients) == ["link_request.created"]
 
 
-async def test_an_unknown_cafe_is_not_found(anybody: Context) -> None:
+async def test_an_unknown_cafe_is_not_found(anonymous: Context) -> None:
     """A request for an unknown cafe is refused."""
     with pytest.raises(NotFound):
-        await links.link_request(anybody, 999, CHAT)
+        await links.link_request(anonymous, 999, CHAT)
 
 
 async def test_a_linked_cafe_takes_no_request(
-    anybody: Context, manager: Context, cafe: Cafe, pending: LinkRequest
+    anonymous: Context, manager: Context, cafe: Cafe, pending: LinkRequest
 ) -> None:
     """A request for a cafe that has a chat is refused."""
     await links.approve(manager, pending.id)
 
     with pytest.raises(CafeAlreadyLinked):
-        await links.link_request(anybody, cafe.id, OTHER_CHAT)
+        await links.link_request(anonymous, cafe.id, OTHER_CHAT)
 
 
 async def test_a_linked_chat_makes_no_request(
-    clients: Clients, anybody: Context, manager: Context, pending: LinkRequest
+    clients: Clients, anonymous: Context, manager: Context, pending: LinkRequest
 ) -> None:
     """A request from a chat that has a cafe is refused."""
     await links.approve(manager, pending.id)
     other = await add_cafe(clients, "Green Fork")
 
     with pytest.raises(ChatAlreadyLinked):
-        await links.link_request(anybody, other.id, CHAT)
+        await links.link_request(anonymous, other.id, CHAT)
 
 
 @pytest.mark.parametrize("name", ["x" * 256, "a\0b", "\ud800"])
-async def test_an_invalid_user_name_is_refused(anybody: Context, cafe: Cafe, name: str) -> None:
+async def test_an_invalid_user_name_is_refused(anonymous: Context, cafe: Cafe, name: str) -> None:
     """A user name has at most 255 characters, all of which PostgreSQL can store."""
     with pytest.raises(BadInput) as refused:
-        await links.link_request(anybody, cafe.id, CHAT, name)
+        await links.link_request(anonymous, cafe.id, CHAT, name)
 
     assert refused.value.field == "tg_username"
 
 
-async def test_too_many_requests_are_refused(anybody: Context, clients: Clients, cafe: Cafe) -> None:
+async def test_too_many_requests_are_refused(anonymous: Context, clients: Clients, cafe: Cafe) -> None:
     """The number of requests from one source in a minute is limited."""
     for _ in range(clients.settings.link_requests_per_minute):
-        await links.link_request(anybody, cafe.id, CHAT)
+        await links.link_request(anonymous, cafe.id, CHAT)
 
     with pytest.raises(RateLimited) as refused:
-        await links.link_request(anybody, cafe.id, CHAT)
+        await links.link_request(anonymous, cafe.id, CHAT)
 
     assert 1 <= (refused.value.retry_after or 0) <= 60
 
@@ -185,9 +185,9 @@ async def test_one_of_simultaneous_decisions_succeeds(manager: Context, pending:
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["LinkRequest", "LinkRequestProcessed"]
 
 
-async def test_one_cafe_gets_one_chat(anybody: Context, manager: Context, cafe: Cafe, pending: LinkRequest) -> None:
+async def test_one_cafe_gets_one_chat(anonymous: Context, manager: Context, cafe: Cafe, pending: LinkRequest) -> None:
     """One of two simultaneous approvals for one cafe succeeds, and the other finds the cafe linked."""
-    other = await links.link_request(anybody, cafe.id, OTHER_CHAT)
+    other = await links.link_request(anonymous, cafe.id, OTHER_CHAT)
 
     outcomes = await asyncio.gather(
         links.approve(manager, pending.id), links.approve(manager, other.id), return_exceptions=True
@@ -197,10 +197,10 @@ async def test_one_cafe_gets_one_chat(anybody: Context, manager: Context, cafe: 
 
 
 async def test_one_chat_gets_one_cafe(
-    clients: Clients, anybody: Context, manager: Context, pending: LinkRequest
+    clients: Clients, anonymous: Context, manager: Context, pending: LinkRequest
 ) -> None:
     """One of two simultaneous approvals for one chat succeeds, and the other finds the chat linked."""
-    other = await links.link_request(anybody, (await add_cafe(clients, "Green Fork")).id, CHAT)
+    other = await links.link_request(anonymous, (await add_cafe(clients, "Green Fork")).id, CHAT)
 
     outcomes = await asyncio.gather(
         links.approve(manager, pending.id), links.approve(manager, other.id), return_exceptions=True
@@ -210,10 +210,10 @@ async def test_one_chat_gets_one_cafe(
 
 
 async def test_a_refused_approval_changes_nothing(
-    clients: Clients, anybody: Context, manager: Context, cafe: Cafe, pending: LinkRequest
+    clients: Clients, anonymous: Context, manager: Context, cafe: Cafe, pending: LinkRequest
 ) -> None:
     """A request stays pending if its approval is refused."""
-    other = await links.link_request(anybody, cafe.id, OTHER_CHAT)
+    other = await links.link_request(anonymous, cafe.id, OTHER_CHAT)
     await links.approve(manager, pending.id)
 
     with pytest.raises(CafeAlreadyLinked):
@@ -234,12 +234,12 @@ async def test_a_reason_that_is_too_long_is_refused(manager: Context, pending: L
         await links.reject(manager, pending.id, "x" * (1001))
 
 
-async def test_unlinking_frees_the_chat(anybody: Context, manager: Context, cafe: Cafe, pending: LinkRequest) -> None:
+async def test_unlinking_frees_the_chat(anonymous: Context, manager: Context, cafe: Cafe, pending: LinkRequest) -> None:
     """An unlinked chat may make a request again."""
     await links.approve(manager, pending.id)
     await links.unlink(manager, cafe.id)
 
-    assert (await links.link_request(anybody, cafe.id, CHAT)).status is LinkRequestStatus.PENDING
+    assert (await links.link_request(anonymous, cafe.id, CHAT)).status is LinkRequestStatus.PENDING
 
 
 async def test_the_event_of_an_unlinking_names_the_former_chat(
@@ -283,18 +283,18 @@ async def test_notifications_of_an_unlinked_cafe_cannot_be_enabled(manager: Cont
         await links.set_notifications(manager, cafe.id, enabled=True)
 
 
-async def test_requests_are_listed_newest_first(clients: Clients, anybody: Context, manager: Context) -> None:
+async def test_requests_are_listed_newest_first(clients: Clients, anonymous: Context, manager: Context) -> None:
     """The list of requests begins with the newest."""
-    ids = [(await links.link_request(anybody, (await add_cafe(clients, str(n))).id, CHAT)).id for n in range(3)]
+    ids = [(await links.link_request(anonymous, (await add_cafe(clients, str(n))).id, CHAT)).id for n in range(3)]
 
     page = await links.list_link_requests(manager, PageRequest())
 
     assert [request.id for request in page.nodes] == ids[::-1]
 
 
-async def test_requests_are_filtered(anybody: Context, manager: Context, cafe: Cafe, pending: LinkRequest) -> None:
+async def test_requests_are_filtered(anonymous: Context, manager: Context, cafe: Cafe, pending: LinkRequest) -> None:
     """The list of requests can be of one status and one cafe."""
-    other = await links.link_request(anybody, cafe.id, OTHER_CHAT)
+    other = await links.link_request(anonymous, cafe.id, OTHER_CHAT)
     await links.reject(manager, pending.id)
 
     page = await links.list_link_requests(manager, PageRequest(), status=LinkRequestStatus.PENDING, cafe_id=cafe.id)
@@ -314,13 +314,13 @@ async def test_requests_are_filtered(anybody: Context, manager: Context, cafe: C
     ],
 )
 async def test_only_managers_may_decide(
-    anybody: Context, user: Context, operation: Callable[[Context], Awaitable[object]]
+    anonymous: Context, user: Context, operation: Callable[[Context], Awaitable[object]]
 ) -> None:
     """Users and callers without a token may not use the operations for managers."""
     with pytest.raises(Forbidden):
         await operation(user)
     with pytest.raises(Unauthenticated):
-        await operation(anybody)
+        await operation(anonymous)
 
 
 @pytest.fixture
@@ -357,21 +357,21 @@ async def test_a_chat_cannot_unlink_a_cafe_without_a_chat(chat: Context, cafe: C
         await links.unlink_chat(chat, cafe.id)
 
 
-async def test_only_a_chat_can_unlink_itself(anybody: Context, manager: Context, pending: LinkRequest) -> None:
+async def test_only_a_chat_can_unlink_itself(anonymous: Context, manager: Context, pending: LinkRequest) -> None:
     """A caller without a chat may not use the operations for chats, not even a manager."""
     await links.approve(manager, pending.id)
 
-    for ctx in (anybody, manager):
+    for ctx in (anonymous, manager):
         with pytest.raises(Forbidden):
             await links.unlink_chat(ctx, pending.cafe_id)
 
 
-async def test_a_user_with_a_wrong_reason_is_forbidden(anybody: Context, user: Context, pending: LinkRequest) -> None:
+async def test_a_user_with_a_wrong_reason_is_forbidden(anonymous: Context, user: Context, pending: LinkRequest) -> None:
     """The caller is authorized before the reason is validated."""
     with pytest.raises(Forbidden):
         await links.reject(user, pending.id, "x" * 1001)
     with pytest.raises(Unauthenticated):
-        await links.reject(anybody, pending.id, "x" * 1001)
+        await links.reject(anonymous, pending.id, "x" * 1001)
 
 
 async def test_an_unreachable_chat_is_unlinked(clients: Clients, manager: Context, pending: LinkRequest) -> None:
@@ -417,10 +417,10 @@ async def test_a_request_follows_its_group_to_the_supergroup(clients: Clients, p
 
 
 async def test_a_supergroup_may_have_repeated_the_request(
-    clients: Clients, anybody: Context, pending: LinkRequest
+    clients: Clients, anonymous: Context, pending: LinkRequest
 ) -> None:
     """A chat can migrate even if the supergroup has made the same request again."""
-    again = await links.link_request(anybody, pending.cafe_id, OTHER_CHAT)
+    again = await links.link_request(anonymous, pending.cafe_id, OTHER_CHAT)
 
     async with clients.db() as session:
         await links_service.migrate_chat(session, CHAT, OTHER_CHAT)
@@ -430,12 +430,12 @@ async def test_a_supergroup_may_have_repeated_the_request(
 
 
 async def test_a_supergroup_may_have_another_cafe(
-    clients: Clients, anybody: Context, manager: Context, pending: LinkRequest
+    clients: Clients, anonymous: Context, manager: Context, pending: LinkRequest
 ) -> None:
     """If the supergroup has another cafe, it keeps that one, and the cafe of the group is unlinked."""
     await links.approve(manager, pending.id)
     other = await add_cafe(clients, "Green Fork")
-    await links.approve(manager, (await links.link_request(anybody, other.id, OTHER_CHAT)).id)
+    await links.approve(manager, (await links.link_request(anonymous, other.id, OTHER_CHAT)).id)
 
     async with clients.db() as session:
         await links_service.migrate_chat(session, CHAT, OTHER_CHAT)

@@ -20,6 +20,7 @@ from app.models import (
     MenuItemInput,
 )
 from app.resolvers import menus, orders
+from app.services.menus import filter_items
 from app.validation import DESCRIPTION_MAX_CHARACTERS, PRICE_MAX
 from tests.conftest import Lunch, add_cafe, add_lunch
 from tests.ordering import BEFORE, DATE, at, field_of
@@ -269,12 +270,12 @@ async def test_an_unknown_menu_item_is_not_found(clients: Clients, manager: Cont
         lambda ctx: menus.delete_combo(ctx, 1, None),
     ],
 )
-async def test_only_managers_change_menus(anybody: Context, user: Context, operation: Any) -> None:
+async def test_only_managers_change_menus(anonymous: Context, user: Context, operation: Any) -> None:
     """A user without the manager role gets Forbidden, and a caller without a token gets Unauthenticated."""
     with pytest.raises(Forbidden):
         await operation(user)
     with pytest.raises(Unauthenticated):
-        await operation(anybody)
+        await operation(anonymous)
 
 
 @pytest.mark.parametrize(
@@ -289,7 +290,7 @@ def test_a_menu_can_be_filtered(category: MenuCategory | None, is_available: boo
         for flag in (True, False)
     ]
 
-    filtered = menus.filter_items(items, category, is_available)
+    filtered = filter_items(items, category, is_available)
 
     assert filtered == [
         item

@@ -411,7 +411,7 @@ async def test_another_chat_cannot_acknowledge(clients: Clients, announced: Noti
         await acknowledge(in_chat(clients, OTHER_CHAT), announced.id, "Eve")
 
 
-@pytest.mark.parametrize("caller", ["anybody", "user", "manager"])
+@pytest.mark.parametrize("caller", ["anonymous", "user", "manager"])
 async def test_only_a_chat_can_acknowledge(
     request: pytest.FixtureRequest, clients: Clients, announced: Notification, caller: str
 ) -> None:
@@ -610,13 +610,13 @@ async def test_an_unknown_cafe_has_no_deadline(manager: Context, lunch: Lunch) -
     ],
 )
 async def test_only_managers_may_use_notifications(
-    anybody: Context, user: Context, lunch: Lunch, operation: Callable[..., Awaitable[object]]
+    anonymous: Context, user: Context, lunch: Lunch, operation: Callable[..., Awaitable[object]]
 ) -> None:
     """Users and callers without a token may not use the operations on notifications."""
     with pytest.raises(Forbidden):
         await operation(user, lunch.open_date)
     with pytest.raises(Unauthenticated):
-        await operation(anybody, lunch.open_date)
+        await operation(anonymous, lunch.open_date)
 
 
 async def test_after_a_failed_order_list_the_next_message_is_a_list(

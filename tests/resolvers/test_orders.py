@@ -427,14 +427,14 @@ async def test_users_have_no_access_to_orders_of_other_users(
     assert (await orders.get_order(user, ordered.id)).model_dump() == ordered.model_dump()
 
 
-async def test_orders_need_authentication(anybody: Context, lunch: Lunch) -> None:
+async def test_orders_need_authentication(anonymous: Context, lunch: Lunch) -> None:
     """Every operation on orders raises Unauthenticated for a caller without a token."""
     for operation in (
-        orders.get_order(anybody, 1),
-        orders.place_order(anybody, lunch.cafe.id, DATE, lunch.meal),
-        orders.update_order(anybody, 1, OrderChanges()),
-        orders.cancel_order(anybody, 1),
-        orders.list_orders(anybody, PageRequest(), OrderFilter()),
+        orders.get_order(anonymous, 1),
+        orders.place_order(anonymous, lunch.cafe.id, DATE, lunch.meal),
+        orders.update_order(anonymous, 1, OrderChanges()),
+        orders.cancel_order(anonymous, 1),
+        orders.list_orders(anonymous, PageRequest(), OrderFilter()),
     ):
         with pytest.raises(Unauthenticated):
             await operation

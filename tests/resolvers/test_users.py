@@ -247,10 +247,10 @@ async def test_a_user_with_orders_is_deactivated(user: Context, manager: Context
 
 
 async def test_a_manager_who_has_processed_link_requests_can_be_deleted(
-    clients: Clients, anybody: Context, manager: Context, other_manager: Context, cafe: Cafe
+    clients: Clients, anonymous: Context, manager: Context, other_manager: Context, cafe: Cafe
 ) -> None:
     """The link request keeps its status and its reason, without the manager."""
-    request = await links.link_request(anybody, cafe.id, -1001)
+    request = await links.link_request(anonymous, cafe.id, -1001)
     await links.reject(other_manager, request.id, "No such cafe")
 
     result = await users.delete_user(manager, OTHER_TGID)
@@ -283,9 +283,9 @@ async def test_an_unknown_user_is_not_found(manager: Context) -> None:
         lambda ctx: users.delete_user(ctx, MANAGER_TGID),
     ],
 )
-async def test_only_managers_manage_users(anybody: Context, user: Context, operation: Any) -> None:
+async def test_only_managers_manage_users(anonymous: Context, user: Context, operation: Any) -> None:
     """A user without the manager role cannot list, add, change or delete users."""
     with pytest.raises(Forbidden):
         await operation(user)
     with pytest.raises(Unauthenticated):
-        await operation(anybody)
+        await operation(anonymous)

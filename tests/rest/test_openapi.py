@@ -48,10 +48,10 @@ ANYTHING = {"type": sorted(TYPES)}
 
 
 @pytest.fixture
-async def two_requests(clients: Clients, anybody: Context, linked: LinkRequest) -> None:
+async def two_requests(clients: Clients, anonymous: Context, linked: LinkRequest) -> None:
     """Cafe 1 is linked by request 1; request 2, for cafe 2, is pending."""
     other = await add_cafe(clients, "Green Fork")
-    await links.link_request(anybody, other.id, OTHER_CHAT)
+    await links.link_request(anonymous, other.id, OTHER_CHAT)
 
 
 def operations() -> list[tuple[str, str, dict[str, Any]]]:

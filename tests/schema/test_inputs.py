@@ -90,10 +90,10 @@ REFUSALS = (
 
 
 @pytest.fixture
-async def world(clients: Clients, anybody: Context, linked: LinkRequest) -> None:
+async def world(clients: Clients, anonymous: Context, linked: LinkRequest) -> None:
     """Cafe 1 is linked, 2 has a pending request, 3 has nothing."""
     other = await add_cafe(clients, "Green Fork")
-    await links.link_request(anybody, other.id, OTHER_CHAT)
+    await links.link_request(anonymous, other.id, OTHER_CHAT)
     await add_cafe(clients, "Пельменная №1")
 
 
@@ -110,10 +110,10 @@ async def test_wrong_calls_are_refused(
 
 
 async def test_an_approval_for_a_linked_cafe_is_refused(
-    manager_client: ApiClient, anybody: Context, manager: Context, clients: Clients, cafe: Cafe, pending: LinkRequest
+    manager_client: ApiClient, anonymous: Context, manager: Context, clients: Clients, cafe: Cafe, pending: LinkRequest
 ) -> None:
     """A request for a cafe that is linked since then cannot be approved, and does not change."""
-    other = await links.link_request(anybody, cafe.id, OTHER_CHAT)
+    other = await links.link_request(anonymous, cafe.id, OTHER_CHAT)
     await links.approve(manager, pending.id)
     before = await rows(clients)
 
@@ -124,10 +124,10 @@ async def test_an_approval_for_a_linked_cafe_is_refused(
 
 
 async def test_an_approval_for_a_linked_chat_is_refused(
-    manager_client: ApiClient, anybody: Context, manager: Context, clients: Clients, pending: LinkRequest
+    manager_client: ApiClient, anonymous: Context, manager: Context, clients: Clients, pending: LinkRequest
 ) -> None:
     """A request of a chat that is linked since then cannot be approved, and does not change."""
-    other = await links.link_request(anybody, (await add_cafe(clients, "Green Fork")).id, CHAT)
+    other = await links.link_request(anonymous, (await add_cafe(clients, "Green Fork")).id, CHAT)
     await links.approve(manager, pending.id)
     before = await rows(clients)
 

@@ -93,7 +93,9 @@ async def test_an_invalid_document_is_not_executed(graphql: httpx.AsyncClient, a
     } == dict.fromkeys(NOT_EXECUTED, ({"GRAPHQL_INVALID"}, False, status))
 
 
-@pytest.mark.parametrize("accept", [JSON, GRAPHQL_RESPONSE, f"{GRAPHQL_RESPONSE}, {JSON};q=0.9", "*/*"])
+@pytest.mark.parametrize(
+    "accept", [JSON, GRAPHQL_RESPONSE, f"{GRAPHQL_RESPONSE}, {JSON};q=0.9", f"nonsense, {GRAPHQL_RESPONSE}", "*/*"]
+)
 async def test_an_answer_has_the_accepted_type(graphql: httpx.AsyncClient, accept: str) -> None:
     """Only clients that accept the newer media type get it."""
     response = await ask(graphql, "{ me { tgid } }", accept)
