@@ -35,7 +35,7 @@ MAX_INVALID_ANSWERS = 2
 RETRY_WAIT_S = 1.0
 RETRY_WAIT_MAX_S = 5.0
 
-MIN_CALL_BUDGET_S = 10.0
+MIN_RETRY_BUDGET_S = 10.0
 """With less time left there is no retry: the answer would probably be too late."""
 
 
@@ -88,7 +88,7 @@ class _RetryPolicy:
                 return False
 
     def _has_time(self, wait_s: float) -> bool:
-        return self._deadline - time.monotonic() >= wait_s + MIN_CALL_BUDGET_S
+        return self._deadline - time.monotonic() >= wait_s + MIN_RETRY_BUDGET_S
 
 
 async def _attempt(gemini: Gemini, pool: KeyPool, prompt: Prompt, timeout_s: float) -> Advice:

@@ -13,6 +13,7 @@ from app.bot import callbacks, chats, commands
 from app.bot.updates import locale_of_update
 from app.errors import ServiceUnavailable, as_lunchbot_error
 from app.log import get_log
+from app.models import Language
 from app.telegram import buttons, texts
 from app.telegram.i18n import DEFAULT_LOCALE
 from app.telegram.sender import RetryAfter
@@ -48,7 +49,7 @@ def setup_attempts() -> AsyncIterator[stamina.Attempt]:
 
 async def set_commands(bot: Bot) -> None:
     """Set the commands in Telegram's menu, in each language."""
-    for locale in ("en", "ru"):
+    for locale in Language:
         menu = [
             BotCommand(command=name, description=description)
             for name, description in texts.command_descriptions(locale).items()

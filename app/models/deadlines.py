@@ -37,25 +37,30 @@ class DeadlineInput(Input):
     )
 
 
+def _description(name: str) -> str | None:
+    """The description of a field, which the input and the row have in common."""
+    return DeadlineInput.model_fields[name].description
+
+
 class DeadlineFields(SQLModel):
     """The public fields of a deadline."""
 
     weekday: int = Field(
         sa_type=sa.SmallInteger,
         primary_key=True,
-        description="The weekday of the delivery: 0 is Monday, 6 is Sunday.",
+        description=_description("weekday"),
     )
-    deadline_time: dt.time = Field(description="Local to the cafe's time zone.")
+    deadline_time: dt.time = Field(description=_description("deadline_time"))
     is_enabled: bool = Field(
         default=True,
         sa_column_kwargs={"server_default": sa.true()},
-        description="Whether the cafe delivers on that weekday.",
+        description=_description("is_enabled"),
     )
     advance_days: int = Field(
         default=1,
         sa_type=sa.SmallInteger,
         sa_column_kwargs={"server_default": "1"},
-        description="How many days before the delivery the deadline is.",
+        description=_description("advance_days"),
     )
 
 

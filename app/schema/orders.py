@@ -22,14 +22,14 @@ from app.services.pagination import DEFAULT_PAGE_SIZE, Page
 
 strawberry.enum(OrderStatus, description="Pending until the day is announced to the cafe.")
 
-PARTS = {"user": {"user", "userName"}, "cafe": {"cafe", "cafeName"}, "items": {"dishes", "extras"}}
+FIELDS_OF_PARTS = {"user": {"user", "userName"}, "cafe": {"cafe", "cafeName"}, "items": {"dishes", "extras"}}
 """The fields that need a part of an order, by part."""
 
 
 def selected_parts(info: Info) -> set[str]:
     """Return the parts of orders that the selected fields need."""
     names = set(selected_names(info, at_any_depth=True))
-    return {part for part, fields in PARTS.items() if fields & names}
+    return {part for part, fields in FIELDS_OF_PARTS.items() if fields & names}
 
 
 @input_type(models.ExtraInput, description="A quantity of an extra.")

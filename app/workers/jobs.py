@@ -17,9 +17,11 @@ from app.services import runs
 from app.services.runs import JOB
 from app.telegram.limiter import Limiter
 from app.telegram.slots import ChatSlots
-from app.workers.deadlines import announce_missed, announce_passed, check_chats, send_reminders
+from app.workers.deadlines import announce_missed, announce_passed
 from app.workers.housekeeping import clean_up
+from app.workers.links import check_chats
 from app.workers.morning_messages import send_morning_messages
+from app.workers.notifications import send_reminders
 from app.workers.recommendations import process_batch
 
 log = get_log(__name__)
