@@ -1,4 +1,4 @@
-"""Shared parts of the tests of events: a running relay, and readers and producers of Kafka."""
+"""Shared parts of the tests of events: a running relay, readers and producers of Kafka, and what events are about."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
@@ -10,13 +10,16 @@ import pytest
 import sqlalchemy as sa
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 
+from app.auth.context import Context
 from app.clients import Clients
 from app.dev.embedded import Kafka
 from app.events.kafka import connect
 from app.events.relay import relay
-from app.events.types import Topic
-from app.models import Cafe, Outbox
-from tests.conftest import add_cafe
+from app.events.types import CafeUnlinked, Topic, UnlinkReason
+from app.models import Cafe, Order, Outbox
+from app.resolvers.orders import place_order
+from tests.conftest import add_cafe, add_lunch
+from tests.events.records import NOW
 from tests.servers import POLL_S, until
 
 CHAT = -1001
@@ -109,3 +112,16 @@ async def until_started(clients: Clients) -> None:
 async def linked(clients: Clients) -> Cafe:
     """A cafe with a chat and enabled notifications, without an event."""
     return await add_cafe(clients, tg_chat_id=CHAT, linked_at=datetime.now(UTC))
+
+
+@pytest.fixture
+def unlinked(linked: Cafe) -> CafeUnlinked:
+    """An event with an effect: its handler notifies the former chat."""
+    return CafeUnlinked.of_cafe(linked, CHAT, UnlinkReason.MANAGER)
+
+
+@pytest.fixture
+async def ordered(clients: Clients, user: Context) -> Order:
+    """An order from a linked cafe."""
+    lunch = await add_lunch(clients, tg_chat_id=CHAT, linked_at=NOW)
+    return await place_order(user, lunch.cafe.id, lunch.open_date, lunch.meal)

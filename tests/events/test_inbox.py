@@ -2,112 +2,40 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
 import orjson
 import pytest
 import sqlalchemy as sa
-from aiokafka import AIOKafkaProducer, ConsumerRecord
-from pydantic import SecretStr
+from aiokafka import AIOKafkaProducer
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
 from app.auth.context import Context
 from app.clients import Clients
 from app.dev.embedded import Kafka
-from app.events import cloudevents
 from app.events.inbox import HANDLER_ATTEMPTS, handle_once
-from app.events.outbox import TOPIC
-from app.events.types import (
-    CafeUnlinked,
-    DeadlinePassed,
-    Event,
-    GenerateRecommendations,
-    LinkRequestCreated,
-    LinkRequestRejected,
-    Topic,
-    UnlinkReason,
-)
-from app.handlers.deadlines import handle_deadline
-from app.handlers.links import handle_link_event
-from app.handlers.recommendations import handle_daily_task
+from app.events.types import CafeUnlinked, Event, Topic
 from app.handlers.subscribers import register
-from app.models import (
-    Cafe,
-    DeliveryDay,
-    Language,
-    Notification,
-    NotificationKind,
-    Order,
-    OrderStatus,
-    Outbox,
-    PauseReason,
-    RecommendationRun,
-    RunStatus,
-)
-from app.models.orders import OrderInput
+from app.models import Cafe, Notification, NotificationKind, Order, Outbox
 from app.resolvers import links
-from app.resolvers.orders import place_order
-from app.services import runs
 from app.services.notifications import DeliveryTask
-from app.services.runs import JOB
-from app.telegram import notification_texts
-from tests.conftest import MAX_ATTEMPTS, Lunch, add_cafe, add_lunch
+from tests.conftest import MAX_ATTEMPTS, add_lunch
 from tests.events.conftest import CHAT, headers_of, producing, reading, relaying, topic_length
+from tests.events.records import (
+    CONSUMER,
+    dead_letters,
+    deadline_value,
+    find_run,
+    handle,
+    notification_kinds,
+    plain_record,
+    record_of,
+    task_value,
+    with_keys,
+)
 from tests.servers import DEADLINE_S, POLL_S, until
 from tests.user_factory import add_ordering_users
-
-CONSUMER = "test"
-MANAGERS_CHAT = -1009
-NOW = datetime(2026, 3, 4, 10, 30, tzinfo=UTC)
-
-
-async def handle(clients: Clients, session: AsyncSession, event: Event) -> None:
-    """Call the handlers of links and deadlines, as the events process does."""
-    await handle_link_event(clients, session, event)
-    await handle_deadline(clients, session, event)
-
-
-def with_managers_chat(clients: Clients) -> Clients:
-    """Return the clients with a managers' chat in the settings."""
-    return replace(clients, settings=clients.settings.model_copy(update={"telegram_manager_chat_id": MANAGERS_CHAT}))
-
-
-@pytest.fixture
-def unlinked(linked: Cafe) -> CafeUnlinked:
-    """An event with an effect: its handler notifies the former chat."""
-    return CafeUnlinked.of_cafe(linked, CHAT, UnlinkReason.MANAGER)
-
-
-def record_of(event: Event, event_id: str = "1") -> ConsumerRecord:
-    """Return the record of an event, as a consumer gets it."""
-    value = event.model_dump_json().encode()
-    attributes = cloudevents.headers_of(event_id, event, datetime.now(UTC))
-    return ConsumerRecord(
-        topic=event.topic,
-        partition=0,
-        offset=0,
-        timestamp=0,
-        timestamp_type=0,
-        key=event.key.encode(),
-        value=value,
-        checksum=None,
-        serialized_key_size=len(event.key),
-        serialized_value_size=len(value),
-        headers=[(name, text.encode()) for name, text in attributes.items()],
-    )
-
-
-def plain_record(value: object, topic: Topic = Topic.DEADLINES) -> ConsumerRecord:
-    """Return a record of another producer: JSON without headers."""
-    return replace(
-        record_of(DeadlinePassed(cafe_id=1, date=date(2026, 3, 5), timestamp=NOW)),
-        topic=topic,
-        value=orjson.dumps(value),
-        headers=[],
-    )
 
 
 class FailingHandler:
@@ -122,21 +50,6 @@ class FailingHandler:
         await handle(clients, session, event)
         if self.errors:
             raise self.errors.pop(0)
-
-
-async def notification_kinds(clients: Clients) -> list[NotificationKind]:
-    """Return the kinds of the notifications, in order."""
-    async with clients.db() as session:
-        return list(await session.scalars(select(col(Notification.kind)).order_by(col(Notification.id))))
-
-
-async def dead_letters(clients: Clients) -> list[dict[str, str]]:
-    """Return the headers of the dead letters in the outbox."""
-    async with clients.db() as session:
-        found = await session.scalars(
-            sa.select(Outbox.c.headers).where(Outbox.c.headers[TOPIC].astext == Topic.DEAD_LETTERS)
-        )
-        return list(found)
 
 
 async def test_an_event_is_handled(clients: Clients, unlinked: CafeUnlinked) -> None:
@@ -213,185 +126,6 @@ async def test_an_outage_is_retried_until_it_ends(clients: Clients, unlinked: Ca
     assert await notification_kinds(clients) == [NotificationKind.UNLINKED]
 
 
-async def test_a_request_without_a_managers_chat_notifies_no_chat(
-    clients: Clients, anonymous: Context, cafe: Cafe
-) -> None:
-    """The requesting chat gets no notification, and without a managers' chat there is no other."""
-    request = await links.link_request(anonymous, cafe.id, CHAT)
-
-    await handle_once(clients, CONSUMER, record_of(LinkRequestCreated.of(request)), handle)
-
-    assert await notification_kinds(clients) == []
-
-
-async def test_managers_are_notified_of_a_request(clients: Clients, anonymous: Context, cafe: Cafe) -> None:
-    """The managers' chat gets a notification that belongs to the request."""
-    request = await links.link_request(anonymous, cafe.id, CHAT)
-
-    await handle_once(with_managers_chat(clients), CONSUMER, record_of(LinkRequestCreated.of(request)), handle)
-
-    async with clients.db() as session:
-        [queued] = await session.scalars(select(Notification))
-    assert (queued.tg_chat_id, queued.kind, queued.link_request_id) == (
-        MANAGERS_CHAT,
-        NotificationKind.LINK_REQUESTED,
-        request.id,
-    )
-
-
-@pytest.mark.parametrize(
-    ("reason", "chats"),
-    [
-        (UnlinkReason.MANAGER, [CHAT]),
-        (UnlinkReason.CHAT, [CHAT, MANAGERS_CHAT]),
-        (UnlinkReason.CHAT_GONE, [MANAGERS_CHAT]),
-    ],
-)
-async def test_an_unlinking_notifies_chat_and_managers(
-    clients: Clients, linked: Cafe, reason: UnlinkReason, chats: list[int]
-) -> None:
-    """The chat is notified unless it is unreachable, and the managers unless one of them unlinked the cafe."""
-    event = CafeUnlinked.of_cafe(linked, CHAT, reason)
-    await handle_once(with_managers_chat(clients), CONSUMER, record_of(event), handle)
-
-    async with clients.db() as session:
-        assert list(await session.scalars(select(Notification.tg_chat_id).order_by(col(Notification.id)))) == chats
-
-
-async def test_an_unlinking_notifies_the_former_chat(clients: Clients, unlinked: CafeUnlinked) -> None:
-    """The notification goes to the chat that the cafe had."""
-    await handle_once(clients, CONSUMER, record_of(unlinked), handle)
-
-    async with clients.db() as session:
-        assert await session.scalar(select(Notification.tg_chat_id)) == CHAT
-
-
-async def test_a_notification_is_in_the_cafes_language(clients: Clients, anonymous: Context, manager: Context) -> None:
-    """A chat reads a notification in the language of the requested cafe."""
-    cafe = await add_cafe(clients, language=Language.RU)
-    request = await links.link_request(anonymous, cafe.id, CHAT)
-    rejected = await links.reject(manager, request.id, "Нет такого кафе")
-
-    await handle_once(clients, CONSUMER, record_of(LinkRequestRejected.of(rejected)), handle)
-
-    async with clients.db() as session:
-        parts = await session.scalar(select(Notification.parts))
-    assert parts == [notification_texts.link_rejected(cafe, reason="Нет такого кафе", locale="ru")]
-
-
-@pytest.fixture
-async def ordered(clients: Clients, user: Context) -> Order:
-    """An order from a linked cafe."""
-    lunch = await add_lunch(clients, tg_chat_id=CHAT, linked_at=NOW)
-    return await place_order(user, lunch.cafe.id, lunch.open_date, lunch.meal)
-
-
-def deadline_value(order: Order, **other: object) -> dict[str, object]:
-    """Return another producer's value for the deadline of an order's day."""
-    return {
-        "type": "deadline.passed",
-        "cafe_id": order.cafe_id,
-        "date": order.date.isoformat(),
-        "timestamp": NOW.isoformat(),
-        **other,
-    }
-
-
-async def test_a_deadline_queues_the_order_list(clients: Clients, ordered: Order) -> None:
-    """After a deadline the cafe's chat gets its order list."""
-    await handle_once(
-        clients, CONSUMER, record_of(DeadlinePassed(cafe_id=ordered.cafe_id, date=ordered.date, timestamp=NOW)), handle
-    )
-
-    async with clients.db() as session:
-        [queued] = await session.scalars(select(Notification))
-    assert (queued.kind, queued.tg_chat_id, queued.date) == (NotificationKind.ORDERS, CHAT, ordered.date)
-
-
-async def test_another_producer_needs_no_headers(clients: Clients, ordered: Order) -> None:
-    """Plain JSON about a deadline has the same effect as our event."""
-    await handle_once(clients, CONSUMER, plain_record(deadline_value(ordered)), handle)
-
-    assert await notification_kinds(clients) == [NotificationKind.ORDERS]
-
-
-async def test_another_producer_closes_the_day(clients: Clients, ordered: Order) -> None:
-    """The deadline of another producer closes ordering, and confirms the orders."""
-    await handle_once(clients, CONSUMER, plain_record(deadline_value(ordered)), handle)
-
-    async with clients.db() as session:
-        day = await session.get_one(DeliveryDay, (ordered.cafe_id, ordered.date))
-        order = await session.get_one(Order, ordered.id)
-    assert (day.announced_at, order.status) == (NOW, OrderStatus.CONFIRMED)
-
-
-async def test_the_same_deadline_has_no_second_effect(clients: Clients, ordered: Order) -> None:
-    """The cafe and the date identify a deadline, with any producer, time and id."""
-    event = DeadlinePassed(cafe_id=ordered.cafe_id, date=ordered.date, timestamp=NOW)
-    for record in (
-        plain_record(deadline_value(ordered)),
-        plain_record(deadline_value(ordered, timestamp=(NOW + timedelta(hours=1)).isoformat())),
-        record_of(event, "1"),
-        record_of(event, "2"),
-    ):
-        await handle_once(clients, CONSUMER, record, handle)
-
-    assert await notification_kinds(clients) == [NotificationKind.ORDERS]
-    assert await dead_letters(clients) == []
-
-
-async def test_two_deadlines_of_a_cafe_are_two(clients: Clients, user: Context, ordered: Order) -> None:
-    """Each date has a separate order list."""
-    fields = OrderInput.collect(combo_id=ordered.combo_id, dish_ids=[dish.menu_item_id for dish in ordered.dishes])
-    other = await place_order(user, ordered.cafe_id, ordered.date + timedelta(days=1), fields)
-
-    for order in (ordered, other):
-        await handle_once(clients, CONSUMER, plain_record(deadline_value(order)), handle)
-
-    async with clients.db() as session:
-        dates = [queued.date for queued in await session.scalars(select(Notification).order_by(col(Notification.id)))]
-    assert dates == [ordered.date, other.date]
-
-
-@pytest.mark.usefixtures("without_waiting")
-async def test_a_deadline_of_an_unknown_cafe_becomes_a_dead_letter(clients: Clients, ordered: Order) -> None:
-    """A deadline of an unknown cafe is dead-lettered, and does not block the next message."""
-    await handle_once(clients, CONSUMER, plain_record(deadline_value(ordered, cafe_id=999)), handle)
-
-    [letter] = await dead_letters(clients)
-    assert letter["x-error"].startswith("UnreadableEvent: cafe_id")
-    assert letter["x-topic"] == Topic.DEADLINES
-
-
-UNREADABLE_DEADLINES = {
-    "not JSON": b"deadline.passed",
-    "not an object": b'["deadline.passed"]',
-    "no type": b'{"cafe_id": 1, "date": "2026-03-05", "timestamp": "2026-03-04T10:30:00Z"}',
-    "an unknown type": b'{"type": "deadline.missed"}',
-    "no date": b'{"type": "deadline.passed", "cafe_id": 1, "timestamp": "2026-03-04T10:30:00Z"}',
-    "an impossible date": b'{"type": "deadline.passed", "cafe_id": 1, "date": "2026-02-30", "timestamp": "2026-03-04T10:30:00Z"}',
-    "not a number": b'{"type": "deadline.passed", "cafe_id": "one", "date": "2026-03-05", "timestamp": "2026-03-04T10:30:00Z"}',
-}
-
-
-@pytest.mark.parametrize("value", UNREADABLE_DEADLINES.values(), ids=UNREADABLE_DEADLINES)
-async def test_an_unreadable_deadline_becomes_a_dead_letter(clients: Clients, value: bytes) -> None:
-    """A value that is not a deadline is unreadable, and is not retried."""
-    await handle_once(clients, CONSUMER, replace(plain_record(None), value=value), handle)
-
-    [letter] = await dead_letters(clients)
-    assert letter["x-error"].startswith("UnreadableEvent")
-
-
-async def test_a_time_without_an_offset_is_utc(clients: Clients, ordered: Order) -> None:
-    """Another producer may leave out the offset."""
-    await handle_once(clients, CONSUMER, plain_record(deadline_value(ordered, timestamp="2026-03-04T10:30:00")), handle)
-
-    async with clients.db() as session:
-        day = await session.get_one(DeliveryDay, (ordered.cafe_id, ordered.date))
-    assert day.announced_at == NOW
-
-
 async def test_only_open_events_may_be_plain_json(clients: Clients, unlinked: CafeUnlinked) -> None:
     """Another producer cannot say that a cafe is unlinked."""
     value = {"type": "cafe.unlinked", **orjson.loads(unlinked.model_dump_json())}
@@ -400,112 +134,6 @@ async def test_only_open_events_may_be_plain_json(clients: Clients, unlinked: Ca
 
     [letter] = await dead_letters(clients)
     assert letter["x-error"] == "UnreadableEvent: there is no ce_id header, which cafe.unlinked needs"
-
-
-def with_keys(clients: Clients) -> Clients:
-    """Return the clients with a Gemini key."""
-    return replace(clients, settings=clients.settings.model_copy(update={"gemini_api_keys": (SecretStr("key"),)}))
-
-
-async def handle_task(clients: Clients, record: ConsumerRecord) -> None:
-    """Handle a record of the daily tasks."""
-    await handle_once(clients, CONSUMER, record, handle_daily_task)
-
-
-def task_value(**other: object) -> dict[str, object]:
-    """Return another producer's request for recommendations."""
-    return {"type": "generate_recommendations", "timestamp": NOW.isoformat(), **other}
-
-
-async def find_run(clients: Clients) -> RecommendationRun | None:
-    """Return the run, if there is one."""
-    async with clients.db() as session:
-        return await session.scalar(select(RecommendationRun))
-
-
-TASKS = {
-    "plain JSON": plain_record(task_value(), Topic.DAILY_TASKS),
-    "plain JSON with an unknown field": plain_record(task_value(why="because"), Topic.DAILY_TASKS),
-    "an event": record_of(GenerateRecommendations(timestamp=NOW)),
-}
-
-
-@pytest.mark.parametrize("record", TASKS.values(), ids=TASKS)
-async def test_a_task_starts_a_run(clients: Clients, lunch: Lunch, record: ConsumerRecord) -> None:
-    """In each form, a task starts today's run, with jobs for the workers."""
-    await add_ordering_users(clients, lunch, 2)
-
-    await handle_task(with_keys(clients), record)
-
-    run = await find_run(clients)
-    assert run is not None
-    assert (run.status, run.total, run.started_by) == (RunStatus.RUNNING, 2, None)
-    queued = [(job.function, list(job.args)) for job in await clients.jobs.queued_jobs()]
-    assert queued == [(JOB, [str(run.date)])] * 2
-
-
-@pytest.mark.parametrize(
-    ("again", "status"),
-    [
-        (plain_record(task_value(), Topic.DAILY_TASKS), RunStatus.PAUSED),
-        (plain_record(task_value(timestamp="2026-03-04T10:31:00Z"), Topic.DAILY_TASKS), RunStatus.RUNNING),
-        (record_of(GenerateRecommendations(timestamp=NOW)), RunStatus.RUNNING),
-    ],
-    ids=["the same", "a minute later", "an event"],
-)
-async def test_a_repeated_task(clients: Clients, lunch: Lunch, again: ConsumerRecord, status: RunStatus) -> None:
-    """The same message has no second effect; another message resumes a paused run."""
-    await add_ordering_users(clients, lunch, 2)
-    await handle_task(with_keys(clients), plain_record(task_value(), Topic.DAILY_TASKS))
-    async with clients.db() as session:
-        [paused] = await session.scalars(select(RecommendationRun))
-        await runs.pause_run(session, paused.date, PauseReason.KEYS_DISABLED, datetime.now(UTC))
-
-    await handle_task(with_keys(clients), again)
-
-    run = await find_run(clients)
-    assert run is not None
-    assert run.status is status
-
-
-async def test_a_repeated_task_event_starts_no_run(clients: Clients, lunch: Lunch) -> None:
-    """The id of an event counts, and not its time."""
-    await add_ordering_users(clients, lunch, 2)
-    await handle_task(with_keys(clients), record_of(GenerateRecommendations(timestamp=NOW)))
-    async with clients.db() as session:
-        await session.execute(sa.delete(RecommendationRun))
-
-    await handle_task(with_keys(clients), record_of(GenerateRecommendations(timestamp=NOW + timedelta(hours=1))))
-
-    assert await find_run(clients) is None
-
-
-UNREADABLE_TASKS = {
-    "no time": b'{"type": "generate_recommendations"}',
-    "not a time": b'{"type": "generate_recommendations", "timestamp": "tonight"}',
-    "an unknown type": b'{"type": "generate_menus", "timestamp": "2026-03-04T10:30:00Z"}',
-    "not JSON": b"generate_recommendations",
-    "empty": b"",
-}
-
-
-@pytest.mark.parametrize("value", UNREADABLE_TASKS.values(), ids=UNREADABLE_TASKS)
-async def test_an_unreadable_task_becomes_a_dead_letter(clients: Clients, value: bytes) -> None:
-    """An unreadable task starts no run, and its dead letter has the topic."""
-    await handle_task(with_keys(clients), replace(plain_record(None, Topic.DAILY_TASKS), value=value))
-
-    [letter] = await dead_letters(clients)
-    assert letter["x-error"].startswith("UnreadableEvent")
-    assert letter["x-topic"] == Topic.DAILY_TASKS
-    assert await find_run(clients) is None
-
-
-async def test_without_keys_a_task_starts_no_run(clients: Clients) -> None:
-    """Without Gemini keys a task is handled without an effect, and is not a dead letter."""
-    await handle_task(clients, plain_record(task_value(), Topic.DAILY_TASKS))
-
-    assert await find_run(clients) is None
-    assert await dead_letters(clients) == []
 
 
 @pytest.fixture
@@ -576,6 +204,7 @@ class RawMessage(NamedTuple):
 
 READABLE = {"ce_id": b"7", "ce_type": b"cafe.unlinked"}
 
+
 UNREADABLE = [
     RawMessage(b"no headers", b"{}", {}),
     RawMessage(b"no type", b"{}", {"ce_id": b"7"}),
@@ -589,6 +218,7 @@ UNREADABLE = [
     RawMessage(b"no value", None, READABLE),
     RawMessage(None, b"no key", READABLE),
 ]
+
 
 UNUSUAL = {
     "a header with a zero byte": RawMessage(b"1", b"{}", {"ce_id": b"7", "ce_type": b"\0"}),
