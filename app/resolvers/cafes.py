@@ -28,7 +28,7 @@ async def get_cafe(ctx: Context, cafe_id: int) -> Cafe:
 async def list_cafes(
     ctx: Context, page: PageRequest, search: SearchText | None = None, is_active: bool | None = None
 ) -> Page[Cafe]:
-    """The cafes, by name. `search` is a part of the name, in upper or lower case.
+    """The cafes, by name. The search finds a part of the name, in upper or lower case.
 
     Raises BadInput.
     """

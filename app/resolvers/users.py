@@ -71,7 +71,7 @@ async def list_users(
     role: Role | None = None,
     is_active: bool | None = None,
 ) -> Page[User]:
-    """The users, by name. `search` is a part of the name, in upper or lower case, or a Telegram id.
+    """The users, by name. The search finds a part of the name, in upper or lower case, or a Telegram id.
 
     Raises BadInput.
     """
@@ -135,7 +135,7 @@ async def delete_user(ctx: Context, tgid: int) -> DeletionResult:
 
 @allow(PUBLIC)
 async def authenticate(ctx: Context, init_data: str) -> Authentication:
-    """Sign in with the `initData` of a Telegram Web App, at most 24 hours old.
+    """Sign in with the init data of a Telegram Web App, at most 24 hours old.
 
     Raises Unauthenticated, Forbidden.
     """

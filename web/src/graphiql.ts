@@ -20,9 +20,14 @@ query Cafes {
 
 mutation LinkRequest {
   linkRequest(
-    cafeId: 1
+    cafeId: 3
     tgChatId: -1001234567890
   ) { id status }
+}
+
+# A manager approves it: write its id here.
+mutation Approve {
+  approve(requestId: 1) { id status processedAt }
 }
 
 # The stream is open until you stop it.
