@@ -6,6 +6,7 @@ of a fence are escaped in the JSON, so no text can close the fence. Outside the 
 
 import json
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -24,6 +25,9 @@ ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
 MARKUP = re.compile(r"</?[a-z]|\*\*|__|`|^#|^[-*•] |\[[^\]]*\]\(", re.IGNORECASE)
 """HTML tags, and Markdown for emphasis, code, headings, lists and links."""
+
+CONTROLS, FORMAT = {"Cc", "Cs"}, "Cf"
+"""Unicode's categories of control characters and surrogates, and of format characters, such as the soft hyphen."""
 
 CYRILLIC = re.compile(r"[а-яё]", re.IGNORECASE)
 
@@ -48,11 +52,16 @@ written to cafes.
 
 
 def _validate_plain_text(text: str) -> str:
-    """Raises ValueError if the text has more than one line, or markup."""
-    text = text.strip()
-    if not text.isprintable() or MARKUP.search(text):
+    """Return the text with plain spaces and without invisible format characters.
+
+    Raises ValueError if it has control characters, such as line breaks, or markup.
+    """
+    categories = {character: unicodedata.category(character) for character in text.strip()}
+    visible = "".join(character for character in text if categories.get(character) != FORMAT)
+    line = " ".join(visible.split())
+    if not CONTROLS.isdisjoint(categories.values()) or MARKUP.search(line):
         raise ValueError("is not one line of plain text")
-    return text
+    return line
 
 
 def _validate_one_sentence(text: str) -> str:

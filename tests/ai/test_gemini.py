@@ -206,3 +206,35 @@ async def test_abbreviations_do_not_end_the_sentence(
     gemini_standin.fails(FaultKind.INVALID_ANSWER, text=f'{{"summary": "{summary}", "tips": ["Try the salad."]}}')
 
     assert (await gemini.ask(KEY, prompt)).summary == summary.strip()
+
+
+@pytest.mark.parametrize(
+    ("summary", "expected"),
+    [
+        ("You like soups\u00a0a lot.", "You like soups a lot."),
+        ("You like\u202fsoups\u2003a\u2028lot.", "You like soups a lot."),
+        ("You like sou\u00adps\u200b a lot\ufeff.", "You like soups a lot."),
+        ("\u200fYou like  soups a lot.\u2069", "You like soups a lot."),
+        (" You like soups a lot.\\n", "You like soups a lot."),
+    ],
+)
+async def test_unusual_spaces_are_normalized(
+    gemini: Gemini, gemini_standin: GeminiStandIn, prompt: Prompt, summary: str, expected: str
+) -> None:
+    """Spaces of any kind become plain spaces, and invisible format characters are removed."""
+    gemini_standin.fails(FaultKind.INVALID_ANSWER, text=f'{{"summary": "{summary}", "tips": ["Try the salad."]}}')
+
+    assert (await gemini.ask(KEY, prompt)).summary == expected
+
+
+@pytest.mark.parametrize("character", ["\\n", "\\t", "\\u0000", "\\u0085", "\\u001b"])
+async def test_control_characters_are_refused(
+    gemini: Gemini, gemini_standin: GeminiStandIn, prompt: Prompt, character: str
+) -> None:
+    """A text with a control character is not one line of plain text."""
+    gemini_standin.fails(
+        FaultKind.INVALID_ANSWER, text=f'{{"summary": "You like{character}soup.", "tips": ["Try the salad."]}}'
+    )
+
+    with pytest.raises(InvalidAnswer):
+        await gemini.ask(KEY, prompt)
