@@ -56,8 +56,9 @@ def _validate_plain_text(text: str) -> str:
 
     Raises ValueError if it has control characters, such as line breaks, or markup.
     """
-    categories = {character: unicodedata.category(character) for character in text.strip()}
-    visible = "".join(character for character in text if categories.get(character) != FORMAT)
+    text = text.strip()
+    categories = {character: unicodedata.category(character) for character in text}
+    visible = "".join(character for character in text if categories[character] != FORMAT)
     line = " ".join(visible.split())
     if not CONTROLS.isdisjoint(categories.values()) or MARKUP.search(line):
         raise ValueError("is not one line of plain text")

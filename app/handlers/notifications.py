@@ -14,7 +14,7 @@ from app.events.types import NotificationFailed, NotificationSent
 from app.log import get_log, without_bot_tokens
 from app.models import Notification
 from app.services.links import migrate_chat, unlink_unreachable_chat
-from app.services.notification_kinds import KINDS, Audience
+from app.services.notification_kinds import KINDS, locale_of_kind
 from app.services.notifications import (
     CorrectionTask,
     DeliveryTask,
@@ -25,7 +25,6 @@ from app.services.notifications import (
 )
 from app.services.rows import FOR_UPDATE
 from app.telegram import notification_texts
-from app.telegram.i18n import DEFAULT_LOCALE
 from app.telegram.limiter import Limiter
 from app.telegram.sender import (
     CALL_TIMEOUT_S,
@@ -211,15 +210,13 @@ async def _fail(clients: Clients, session: AsyncSession, notification: Notificat
 def _text(notification: Notification) -> str:
     if not notification.is_uncertain:
         return notification.next_part
-    return f"{notification_texts.sent_again(_locale(notification))}\n{notification.next_part}"
+    return f"{notification_texts.sent_again(locale_of_kind(notification.kind, notification.cafe))}\n{notification.next_part}"
 
 
 def _buttons(notification: Notification) -> InlineKeyboardMarkup | None:
     make = KINDS[notification.kind].buttons
-    return make(notification, _locale(notification)) if make is not None and notification.is_last_part else None
-
-
-def _locale(notification: Notification) -> str:
-    if KINDS[notification.kind].audience is Audience.MANAGERS:
-        return DEFAULT_LOCALE
-    return notification.cafe.language.value
+    return (
+        make(notification, locale_of_kind(notification.kind, notification.cafe))
+        if make is not None and notification.is_last_part
+        else None
+    )

@@ -11,6 +11,7 @@ from aiogram.types import InlineKeyboardMarkup
 
 from app.models import Notification, NotificationKind
 from app.telegram import buttons, notification_texts, order_message
+from app.telegram.i18n import DEFAULT_LOCALE
 from app.telegram.notification_texts import NamedCafe
 
 type Text = Callable[..., str | Sequence[str]]
@@ -81,11 +82,14 @@ KINDS: Mapping[NotificationKind, KindRules] = {
 ACKNOWLEDGED_KINDS = tuple(kind for kind, rules in KINDS.items() if rules.needs_acknowledgement)
 
 
-def render(
-    kind: NotificationKind, cafe: NamedCafe, locale: str, text: Text | None, facts: Mapping[str, object]
-) -> Sequence[str]:
+def locale_of_kind(kind: NotificationKind, cafe: NamedCafe) -> str:
+    """The cafe's language; English for managers."""
+    return DEFAULT_LOCALE if KINDS[kind].audience is Audience.MANAGERS else cafe.language
+
+
+def render(kind: NotificationKind, cafe: NamedCafe, text: Text | None, facts: Mapping[str, object]) -> Sequence[str]:
     """Make the parts of a message, in Telegram's HTML, each at most 4,096 characters."""
     make = text or KINDS[kind].text
     assert make is not None
-    made = make(cafe, **facts, locale=locale)
+    made = make(cafe, **facts, locale=locale_of_kind(kind, cafe))
     return [made] if isinstance(made, str) else made

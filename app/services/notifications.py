@@ -17,7 +17,6 @@ from app.events.types import NotificationQueued
 from app.models import (
     Cafe,
     DeliveryDay,
-    Language,
     Notification,
     NotificationKind,
     NotificationStatus,
@@ -30,7 +29,6 @@ from app.services.order_diff import Snapshot, changes_since, day_orders, snapsho
 from app.services.orders import find_orders_of_day
 from app.services.rows import FOR_UPDATE, get_row
 from app.telegram import order_message
-from app.telegram.i18n import DEFAULT_LOCALE
 from app.telegram.notification_texts import NamedCafe
 
 CORRECTION_DELAY = dt.timedelta(minutes=1)
@@ -65,7 +63,7 @@ class DayMessage:
     snapshot: Snapshot
 
     def parts(self, cafe: Cafe) -> Sequence[str]:
-        return render(self.kind, cafe, cafe.language, None, self.facts)
+        return render(self.kind, cafe, None, self.facts)
 
 
 async def notify(
@@ -92,9 +90,8 @@ async def notify(
         text: The text function of an alert.
         facts: The keyword arguments of the text function.
     """
-    language = cafe.language
     if KINDS[kind].audience is Audience.MANAGERS:
-        chat_id, language = clients.settings.telegram_manager_chat_id, Language(DEFAULT_LOCALE)
+        chat_id = clients.settings.telegram_manager_chat_id
     if chat_id is None:
         return None
     notification_id = await session.scalar(
@@ -103,7 +100,7 @@ async def notify(
             kind=kind,
             cafe_id=cafe.id,
             tg_chat_id=chat_id,
-            parts=list(render(kind, cafe, language, text, facts or {})),
+            parts=list(render(kind, cafe, text, facts or {})),
             date=date,
             version=version,
             snapshot=snapshot,
