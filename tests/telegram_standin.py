@@ -6,10 +6,13 @@ from contextlib import asynccontextmanager, contextmanager
 import pytest
 from aiogram import Bot
 
+from app.clients import Clients
 from app.dev.telegram import create_telegram
 from app.dev.telegram.chats import Chat, Person
 from app.dev.telegram.faults import Failure, FailureKind
 from app.dev.telegram.state import Telegram
+from app.telegram.calls import obey_limits
+from app.telegram.limiter import Limiter
 from app.telegram.sender import make_bot
 from tests.servers import serving
 
@@ -50,6 +53,14 @@ class World:
             yield
         finally:
             self.state.closing.clear()
+
+
+@asynccontextmanager
+async def limited_bot(world: World, clients: Clients, *, answers: bool = False) -> AsyncIterator[Bot]:
+    """Open a bot that obeys Telegram's limits together with those of other processes."""
+    async with make_bot(TOKEN, world.address).context() as bot:
+        obey_limits(bot, Limiter(clients.redis), answers=answers)
+        yield bot
 
 
 def read_in(chat: Chat) -> list[str]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from aiogram import Bot
 from aiogram.types import InlineKeyboardMarkup
@@ -9,6 +10,7 @@ from faststream_outbox import ExponentialRetry, OutboxBroker, OutboxMessage, Ret
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.clients import Clients
+from app.errors import ServiceUnavailable, as_lunchbot_error
 from app.events.outbox import outbox_broker, raw_message, record
 from app.events.types import NotificationFailed, NotificationSent
 from app.log import get_log, without_bot_tokens
@@ -16,16 +18,18 @@ from app.models import Notification
 from app.services.links import migrate_chat, unlink_unreachable_chat
 from app.services.notification_kinds import KINDS, locale_of_kind
 from app.services.notifications import (
+    DELIVERY_TIMEOUT,
     CorrectionTask,
     DeliveryTask,
     alert,
     correct_day,
+    count_ahead,
     enqueue_delivery,
     get_notification,
 )
 from app.services.rows import FOR_UPDATE
 from app.telegram import notification_texts
-from app.telegram.limiter import Limiter
+from app.telegram.limiter import Busy, Limiter, seconds_until_turn
 from app.telegram.sender import (
     CALL_TIMEOUT_S,
     ChatGone,
@@ -36,7 +40,6 @@ from app.telegram.sender import (
     RetryAfter,
     send,
 )
-from app.telegram.slots import ChatSlots, RateLimitedLocally
 
 log = get_log(__name__)
 
@@ -50,15 +53,25 @@ LEASE_S = 40.0
 """How long a row stays with a process that died: longer than the waits and the call of one part together, so that no part
 is sent twice at the same time."""
 
+PATIENCE_S = 1.5
+"""How long a worker waits for the bot's next slot, which other processes may have taken until then."""
+
+FETCH_INTERVAL_S = 0.5
+"""How often the outbox looks for messages whose turn has come. It hears of new messages without looking."""
+
 RETRY_MAX_S = 300.0
 
-DELIVERY_TIMEOUT = timedelta(hours=1)
-"""After this the delivery fails and managers are alerted. A manager may retry it."""
+LATE_S = 300.0
+"""Managers are alerted if an order list has to wait longer than this for Telegram."""
+
+
+class NotYet(RetryAfter):
+    """Other messages of the chat come first, or our own limiter has no slot yet. Nothing has failed."""
 
 
 @dataclass(frozen=True)
 class Backoff(RetryStrategyProto):
-    """Wait as long as Telegram asks, if it does; otherwise exponentially longer, with jitter."""
+    """Wait as long as Telegram or our limiter asks, if one does; otherwise exponentially longer, with jitter."""
 
     otherwise: ExponentialRetry
 
@@ -83,20 +96,28 @@ class Backoff(RetryStrategyProto):
 def delivery_broker(clients: Clients, bot: Bot) -> OutboxBroker:
     """Make the subscribers that send notifications and write corrections. Any number of processes may run them."""
     broker = outbox_broker(clients, graceful_timeout_s=CALL_TIMEOUT_S + 5)
-    slots = ChatSlots(Limiter(clients.redis))
+    limiter = Limiter(clients.redis)
     backoff = Backoff(ExponentialRetry(initial_delay_seconds=1, max_delay_seconds=RETRY_MAX_S, jitter_factor=0.5))
 
     @broker.subscriber(
         DeliveryTask.queue,
         max_workers=WORKERS,
         fetch_batch_size=FETCHED_AHEAD,
-        max_fetch_interval=1.0,
+        min_fetch_interval=FETCH_INTERVAL_S,
+        max_fetch_interval=FETCH_INTERVAL_S,
         lease_ttl_seconds=LEASE_S,
         retry_strategy=backoff,
         decoder=raw_message,
     )
     async def handle_delivery(message: OutboxMessage) -> None:
-        await deliver(clients, bot, slots, DeliveryTask.parse(message))
+        try:
+            await deliver(clients, bot, limiter, DeliveryTask.parse(message))
+        except Exception as error:
+            if isinstance(as_lunchbot_error(error), ServiceUnavailable):
+                log.warning("notification.deferred", error=repr(error))
+            elif not isinstance(error, NotSent | DeliveryUnknown):
+                raise
+            await put_back(message, error)
 
     @broker.subscriber(CorrectionTask.queue, lease_ttl_seconds=LEASE_S, retry_strategy=backoff, decoder=raw_message)
     async def handle_correction(message: OutboxMessage) -> None:
@@ -106,8 +127,19 @@ def delivery_broker(clients: Clients, bot: Bot) -> OutboxBroker:
     return broker
 
 
-async def deliver(clients: Clients, bot: Bot, slots: ChatSlots, task: DeliveryTask) -> None:
+async def put_back(message: OutboxMessage, error: Exception) -> None:
+    """Give a message back to the outbox until its next attempt. The library would log a traceback."""
+    row = message.raw_message
+    if isinstance(error, NotYet):
+        row.attempts_count -= 1  # waiting is no attempt, and makes later pauses no longer
+    row.last_exception = error
+    await message.nack()
+
+
+async def deliver(clients: Clients, bot: Bot, limiter: Limiter, task: DeliveryTask) -> None:
     """Send one part of a notification, and enqueue the next part.
+
+    A chat gets its notifications in their order, except that no notification waits for one that has failed before.
 
     The attempt is recorded before the call to Telegram. After a crash or a broken call, the delivery is unknown, and the
     part is sent again, marked as a repeat.
@@ -115,7 +147,8 @@ async def deliver(clients: Clients, bot: Bot, slots: ChatSlots, task: DeliveryTa
     Two processes may have the same part for a moment, after one has lost its lease. The first to finish records the part
     and enqueues the next one.
 
-    Raises RetryAfter, or another temporary error: then the row in the outbox comes again, until `DELIVERY_TIMEOUT`.
+    Raises NotYet if it is not the message's turn, or RetryAfter, or another temporary error: then the row in the outbox
+    comes again, until `DELIVERY_TIMEOUT`.
     """
     async with clients.db() as session:
         notification = await get_notification(session, task.notification_id, lock=FOR_UPDATE)
@@ -124,19 +157,26 @@ async def deliver(clients: Clients, bot: Bot, slots: ChatSlots, task: DeliveryTa
         if (obstacle := _find_obstacle(notification)) is not None:
             await _fail(clients, session, notification, obstacle)
             return
-    async with slots.lease(notification.tg_chat_id) as slot:
-        async with clients.db() as session:
-            notification = await get_notification(session, task.notification_id, lock=FOR_UPDATE)
-            if not notification.is_next(task.part):
-                return
-            text, was_uncertain = _text(notification), notification.is_uncertain
-            notification.begin_sending()
-        try:
-            await slot.wait()
-            message_id = await send(bot, notification.tg_chat_id, text, _buttons(notification))
-        except (NotSent, DeliveryUnknown) as error:
-            await _handle_failure(clients, slots.limiter, notification, error, was_uncertain=was_uncertain)
+        ahead = await count_ahead(session, notification)
+    if ahead:
+        raise NotYet(seconds_until_turn(notification.tg_chat_id, ahead))
+    slot = await limiter.acquire(notification.tg_chat_id, patience_s=PATIENCE_S)
+    if isinstance(slot, Busy):
+        await _report_delay(clients, notification, slot.wait_s)
+        raise NotYet(slot.wait_s)
+    async with clients.db() as session:
+        notification = await get_notification(session, task.notification_id, lock=FOR_UPDATE)
+        if not notification.is_next(task.part):
             return
+        text, was_uncertain = _text(notification), notification.is_uncertain
+        notification.begin_sending()
+    try:
+        if not await limiter.meet(slot):
+            raise RetryAfter(0)
+        message_id = await send(bot, notification.tg_chat_id, text, _buttons(notification))
+    except (NotSent, DeliveryUnknown) as error:
+        await _handle_failure(clients, notification, error, was_uncertain=was_uncertain)
+        return
     async with clients.db() as session:
         notification = await get_notification(session, task.notification_id, lock=FOR_UPDATE)
         if not notification.record_part(task.part, message_id, at=datetime.now(UTC)):
@@ -157,35 +197,49 @@ def _find_obstacle(notification: Notification) -> Exception | None:
     return None
 
 
+async def _report_delay(clients: Clients, notification: Notification, wait_s: float) -> None:
+    """Alert the managers, once, if a pause that Telegram has asked for makes an order list late."""
+    if wait_s < LATE_S or notification.queued_at > datetime.now(UTC):
+        return
+    async with clients.db() as session:
+        row = await get_notification(session, notification.id, lock=FOR_UPDATE)
+        row.error = str(RetryAfter(wait_s))
+        await _postpone(clients, session, row, wait_s)
+
+
+async def _postpone(clients: Clients, session: AsyncSession, notification: Notification, wait_s: float) -> None:
+    """Let the time for the delivery begin after a long pause, and alert the managers if it is an order list."""
+    notification.queued_at = datetime.now(UTC) + timedelta(seconds=wait_s)
+    log.warning("notification.delayed", notification=notification.id, error=notification.error)
+    if KINDS[notification.kind].needs_acknowledgement:
+        until = notification.queued_at.astimezone(ZoneInfo(notification.cafe.timezone))
+        await alert(clients, session, notification.cafe, notification_texts.delayed, day=notification.date, until=until)
+
+
 def _is_late(notification: Notification) -> bool:
     return datetime.now(UTC) - notification.queued_at > DELIVERY_TIMEOUT
 
 
 async def _handle_failure(
-    clients: Clients,
-    limiter: Limiter,
-    notification: Notification,
-    error: NotSent | DeliveryUnknown,
-    *,
-    was_uncertain: bool,
+    clients: Clients, notification: Notification, error: NotSent | DeliveryUnknown, *, was_uncertain: bool
 ) -> None:
     """Record a failed call, and decide whether to retry.
 
     Raises RetryAfter, or `error` itself, for a retry.
     """
-    if isinstance(error, RetryAfter) and not isinstance(error, RateLimitedLocally):
-        is_global = await limiter.pause(notification.tg_chat_id, round(error.retry_after))
-        log.warning("telegram.paused", chat=notification.tg_chat_id, s=error.retry_after, is_global=is_global)
     async with clients.db() as session:
         row = await get_notification(session, notification.id, lock=FOR_UPDATE)
-        is_uncertain = was_uncertain or isinstance(error, DeliveryUnknown)
-        row.record_failure(without_bot_tokens(str(error)), is_uncertain=is_uncertain)
-        is_temporary = isinstance(error, RetryAfter | ChatMoved) or not _is_late(row)
-        if isinstance(error, ChatGone | Refused) or not is_temporary:
+        message = without_bot_tokens(str(error))
+        row.record_failure(message, is_uncertain=was_uncertain or isinstance(error, DeliveryUnknown))
+        if isinstance(error, RetryAfter):
+            if error.retry_after >= LATE_S:
+                await _postpone(clients, session, row, error.retry_after)
+        elif isinstance(error, ChatMoved):
+            await migrate_chat(session, notification.tg_chat_id, error.chat_id)
+        elif isinstance(error, ChatGone | Refused) or _is_late(row):
             await _fail(clients, session, row, error)
             return
-        if isinstance(error, ChatMoved):
-            await migrate_chat(session, notification.tg_chat_id, error.chat_id)
+    log.warning("notification.deferred", notification=notification.id, error=message)
     raise RetryAfter(0) if isinstance(error, ChatMoved) else error
 
 

@@ -38,6 +38,10 @@ class NotificationStatus(StrEnum):
     FAILED = "failed"
 
 
+IS_UNFINISHED = "status IN ('queued', 'sending')"
+"""The condition of the index of waiting notifications."""
+
+
 def join_parts(parts: Sequence[str]) -> str:
     """Join the parts of a message, to show it outside Telegram."""
     return "\n\n".join(parts)
@@ -75,7 +79,8 @@ class Notification(NotificationFields, table=True):
             before was not delivered.
         snapshot: The orders that a cafe knows after this message. The next correction is the difference to it.
         is_uncertain: Whether the delivery of the next part is unknown: a call or a process ended in between.
-        queued_at: When the message was made, or when a manager asked for a retry.
+        queued_at: When the time for the delivery begins: when the message was made, when a manager asked for a retry, or
+            when a long pause ends that Telegram has asked for.
     """
 
     __tablename__ = "notifications"
@@ -84,6 +89,7 @@ class Notification(NotificationFields, table=True):
         sa.Index("notifications_created_at_idx", "created_at", "id"),
         sa.Index("notifications_status_created_at_idx", "status", "created_at", "id"),
         sa.Index("notifications_cafe_id_created_at_idx", "cafe_id", "created_at", "id"),
+        sa.Index("notifications_waiting_idx", "tg_chat_id", "id", postgresql_where=sa.text(IS_UNFINISHED)),
         sa.Index(
             "notifications_unacknowledged_idx",
             "sent_at",

@@ -26,7 +26,8 @@ from app.rest.routes import PREFIX, create_routes
 from app.schema.schema import create_schema
 from app.schema.transport import GraphQLEndpoint
 from app.settings import Settings
-from app.telegram.limiter import Limiter, RateLimitMiddleware
+from app.telegram.calls import obey_limits
+from app.telegram.limiter import Limiter
 
 STATIC = Path(__file__).parent.parent / "static"
 
@@ -40,7 +41,7 @@ def create_app(settings: Settings) -> Starlette:
         tasks = [feed(live, clients), close_unauthorized_streams(live, clients)]
         if webhook is not None:
             await stack.enter_async_context(webhook.bot.context())
-            webhook.bot.session.middleware(RateLimitMiddleware(Limiter(clients.redis)))
+            obey_limits(webhook.bot, Limiter(clients.redis), answers=True)
             tasks.append(webhook.register())
         return Parts(tasks, state={"live": live})
 

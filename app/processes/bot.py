@@ -11,7 +11,8 @@ from app.events.kafka import connect
 from app.processes import health
 from app.processes.background import Parts, lifespan
 from app.settings import Settings, SettingsError
-from app.telegram.limiter import Limiter, RateLimitMiddleware
+from app.telegram.calls import obey_limits
+from app.telegram.limiter import Limiter
 from app.telegram.sender import make_bot
 
 
@@ -23,7 +24,7 @@ def create_app(settings: Settings) -> Starlette:
 
     async def start(clients: Clients, stack: AsyncExitStack) -> Parts:
         bot = await stack.enter_async_context(make_bot(token, settings.telegram_api_url).context())
-        bot.session.middleware(RateLimitMiddleware(Limiter(clients.redis)))
+        obey_limits(bot, Limiter(clients.redis), answers=True)
         dispatcher = create_dispatcher()
 
         async def stop() -> None:

@@ -13,6 +13,8 @@ from app.handlers.notifications import delivery_broker
 from app.processes import health
 from app.processes.background import Parts, lifespan
 from app.settings import Settings
+from app.telegram.calls import obey_limits
+from app.telegram.limiter import Limiter
 from app.telegram.sender import make_bot
 
 
@@ -22,6 +24,7 @@ def create_app(settings: Settings) -> Starlette:
 
     async def start(clients: Clients, stack: AsyncExitStack) -> Parts:
         bot = await stack.enter_async_context(make_bot(token, settings.telegram_api_url).context())
+        obey_limits(bot, Limiter(clients.redis))
         subscribers.register(clients)
         deliveries = delivery_broker(clients, bot)
 

@@ -23,13 +23,18 @@ from app.models import (
     Order,
     OrderStatus,
 )
+from app.models.notifications import IS_UNFINISHED
 from app.services.deadlines import lock_day
 from app.services.notification_kinds import ACKNOWLEDGED_KINDS, KINDS, Audience, Text, render
 from app.services.order_diff import Snapshot, changes_since, day_orders, snapshot_of
 from app.services.orders import find_orders_of_day
 from app.services.rows import FOR_UPDATE, get_row
 from app.telegram import order_message
+from app.telegram.limiter import seconds_until_turn
 from app.telegram.notification_texts import NamedCafe
+
+DELIVERY_TIMEOUT = dt.timedelta(hours=1)
+"""After this a delivery with errors fails and managers are alerted. A manager may retry it."""
 
 CORRECTION_DELAY = dt.timedelta(minutes=1)
 """Changes within this time are one correction."""
@@ -237,8 +242,27 @@ async def get_notification(
 
 
 async def enqueue_delivery(session: AsyncSession, notification: Notification) -> None:
-    """Send the next part when the caller's transaction is committed."""
-    await enqueue(session, DeliveryTask(notification_id=notification.id, part=len(notification.tg_message_ids)))
+    """Send the next part when the caller's transaction is committed, and the chat has got what comes before it."""
+    part = len(notification.tg_message_ids)
+    ahead = await count_ahead(session, notification) + bool(part)
+    delay = dt.timedelta(seconds=seconds_until_turn(notification.tg_chat_id, ahead)) if ahead else None
+    await enqueue(session, DeliveryTask(notification_id=notification.id, part=part), delay)
+
+
+async def count_ahead(session: AsyncSession, notification: Notification) -> int:
+    """Count the notifications that the chat must get before this one.
+
+    They are those before it that have not failed. If one was queued long ago, something else has happened to it, and it
+    stops nothing.
+    """
+    ahead = sa.select(sa.func.count()).where(
+        col(Notification.tg_chat_id) == notification.tg_chat_id,
+        col(Notification.id) < notification.id,
+        sa.text(IS_UNFINISHED),
+        col(Notification.error).is_(None),
+        col(Notification.queued_at) > sa.func.now() - DELIVERY_TIMEOUT,
+    )
+    return (await session.scalars(ahead)).one()
 
 
 async def find_next_message(session: AsyncSession, cafe: Cafe, date: dt.date) -> DayMessage | None:

@@ -3,7 +3,7 @@
 import datetime as dt
 from typing import Protocol
 
-from app.telegram.i18n import _, _n, escape
+from app.telegram.i18n import _, _n, escape, format_moment
 
 
 class NamedCafe(Protocol):
@@ -79,6 +79,15 @@ def not_acknowledged(cafe: NamedCafe, *, day: dt.date, minutes: int, locale: str
         minutes,
         locale,
     ).format(cafe=escape(cafe.name), cafe_id=cafe.id, date=day, minutes=minutes)
+
+
+def delayed(cafe: NamedCafe, *, day: dt.date, until: dt.datetime, locale: str) -> str:
+    """`until` is in the cafe's time zone."""
+    return _(
+        "🚨 The orders for {date} reach <b>{cafe}</b> (cafe {cafe_id}) late: Telegram accepts no messages for its chat "
+        "before {time}. They are sent then. Please call the cafe if that is too late.",
+        locale,
+    ).format(cafe=escape(cafe.name), cafe_id=cafe.id, date=day, time=format_moment(until, locale))
 
 
 def not_delivered(cafe: NamedCafe, *, day: dt.date, error: str, locale: str) -> str:

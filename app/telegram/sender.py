@@ -58,7 +58,7 @@ class RetryAfter(NotSent):
     """Telegram asks us to wait for `retry_after` seconds."""
 
     def __init__(self, retry_after: float) -> None:
-        super().__init__(f"retry after {retry_after} s")
+        super().__init__(f"retry after {retry_after:g} s")
         self.retry_after = retry_after
 
 
@@ -106,8 +106,8 @@ async def translate_errors[R](call: Awaitable[R]) -> R:
 
 def _to_domain_error(error: AiogramError) -> NotSent | DeliveryUnknown:
     match error:
-        case TelegramRetryAfter():
-            return RetryAfter(error.retry_after)
+        case TelegramAPIError() if (seconds := retry_after_of(error)) is not None:
+            return RetryAfter(seconds)
         case TelegramForbiddenError():
             return ChatGone(error.message)
         case TelegramBadRequest() if "chat not found" in error.message:
@@ -120,12 +120,16 @@ def _to_domain_error(error: AiogramError) -> NotSent | DeliveryUnknown:
             return Unreachable(error.message)
         case TelegramNetworkError() if isinstance(error.__cause__, ClientConnectorError):
             return Unreachable(error.message)
-        case TelegramAPIError() if (
-            "Too Many Requests" in error.message
-        ):  # aiogram does not recognise it without parameters
-            return RetryAfter(UNKNOWN_RETRY_AFTER_S)
         case _:  # a time-out, a broken connection, a 5xx, or a load balancer's 502 in HTML
             return DeliveryUnknown(str(error))
+
+
+def retry_after_of(error: TelegramAPIError) -> float | None:
+    """Return the seconds that a 429 asks us to wait; None for other errors."""
+    if isinstance(error, TelegramRetryAfter):
+        return error.retry_after
+    # aiogram does not recognise a 429 without parameters
+    return UNKNOWN_RETRY_AFTER_S if "Too Many Requests" in error.message else None
 
 
 def remove_markup(text: str) -> str:

@@ -16,7 +16,6 @@ from app.log import get_log
 from app.services import runs
 from app.services.runs import JOB
 from app.telegram.limiter import Limiter
-from app.telegram.slots import ChatSlots
 from app.workers.deadlines import announce_missed, announce_passed
 from app.workers.housekeeping import clean_up
 from app.workers.links import check_chats
@@ -62,7 +61,7 @@ async def reminders(ctx: dict[str, Any]) -> None:
 
 
 async def morning_messages(ctx: dict[str, Any]) -> None:
-    sent = await send_morning_messages(ctx["clients"], ctx["bot"], ctx["slots"], datetime.now(UTC))
+    sent = await send_morning_messages(ctx["clients"], ctx["bot"], ctx["limiter"], datetime.now(UTC))
     if sent:
         log.info("morning_messages.sent", users=sent)
 
@@ -91,7 +90,7 @@ def create_worker(clients: Clients, bot: Bot, gemini: Gemini) -> Worker:
             cron(housekeeping, hour=4, minute=0, max_tries=CRON_MAX_TRIES),
         ],
         redis_settings=RedisSettings.from_dsn(clients.settings.redis_url.get_secret_value()),
-        ctx={"clients": clients, "bot": bot, "gemini": gemini, "slots": ChatSlots(Limiter(clients.redis))},
+        ctx={"clients": clients, "bot": bot, "gemini": gemini, "limiter": Limiter(clients.redis)},
         timezone=UTC,  # arq computes with local times: when clocks change it would be silent for an hour
         max_jobs=MAX_CRON_JOBS + clients.settings.recommendation_concurrency,
         keep_result=0,

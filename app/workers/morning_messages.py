@@ -14,8 +14,9 @@ from app.clients import Clients
 from app.log import get_log, without_bot_tokens
 from app.models import ItemStatus, Language, RecommendationItem, User
 from app.telegram import texts
+from app.telegram.calls import wait_for_slot
+from app.telegram.limiter import Limiter
 from app.telegram.sender import DeliveryUnknown, NotSent, RetryAfter, Unreachable, send
-from app.telegram.slots import ChatSlots, RateLimitedLocally
 
 log = get_log(__name__)
 
@@ -24,6 +25,9 @@ WINDOW = dt.timedelta(hours=3)
 
 BATCH_SIZE = 25
 """How many messages are sent at the same time: less than a second's messages, while Telegram answers within 0.1 s."""
+
+PATIENCE_S = 1.5
+"""How long a message waits for its slot: as long as a batch takes."""
 
 JOB_BUDGET = dt.timedelta(seconds=40)
 
@@ -38,7 +42,7 @@ class Outcome(Enum):
     """It was certainly not sent: there is no slot, or Telegram or Redis is unavailable."""
 
 
-async def send_morning_messages(clients: Clients, bot: Bot, slots: ChatSlots, now: dt.datetime) -> int:
+async def send_morning_messages(clients: Clients, bot: Bot, limiter: Limiter, now: dt.datetime) -> int:
     """Send last night's recommendations to users who have not got them, for a while. Return how many were sent.
 
     Each user gets at most one message: it is recorded before it is sent, and a missed morning does no harm. Deferred
@@ -54,7 +58,7 @@ async def send_morning_messages(clients: Clients, bot: Bot, slots: ChatSlots, no
     ends = clock() + JOB_BUDGET.total_seconds()
     while clock() < ends and (batch := await _claim(clients, local.date(), now, deferred)):
         async with asyncio.TaskGroup() as sending:
-            tasks = [sending.create_task(_send(clients, bot, slots, item, language)) for item, language in batch]
+            tasks = [sending.create_task(_send(clients, bot, limiter, item, language)) for item, language in batch]
         outcomes = [task.result() for task in tasks]
         sent += outcomes.count(Outcome.SENT)
         deferred |= {
@@ -95,15 +99,12 @@ async def _claim(
     return [(item, Language(language).value) for item, language in rows]
 
 
-async def _send(clients: Clients, bot: Bot, slots: ChatSlots, item: RecommendationItem, locale: str) -> Outcome:
+async def _send(clients: Clients, bot: Bot, limiter: Limiter, item: RecommendationItem, locale: str) -> Outcome:
     text = texts.recommended(Recommendation.model_validate(item.recommendation), locale)
     try:
-        async with slots.lease(item.user_tgid) as slot:
-            await slot.wait()
-            await send(bot, item.user_tgid, text)
-    except (RetryAfter, Unreachable, RedisError, OSError) as error:
-        if isinstance(error, RetryAfter) and not isinstance(error, RateLimitedLocally):
-            await slots.limiter.pause(item.user_tgid, round(error.retry_after))
+        await wait_for_slot(limiter, item.user_tgid, PATIENCE_S)
+        await send(bot, item.user_tgid, text)
+    except (RetryAfter, Unreachable, RedisError, OSError):
         async with clients.db() as session:
             row = await session.get_one(RecommendationItem, (item.date, item.user_tgid), with_for_update=True)
             row.notified_at = None

@@ -27,7 +27,7 @@ from app.dev.telegram.faults import FailureKind
 from app.dev.telegram.state import BOT_USERNAME
 from app.events.types import LinkRequestCreated
 from app.handlers.links import handle_link_event
-from app.handlers.notifications import deliver
+from app.handlers.notifications import NotYet, deliver
 from app.models import (
     Cafe,
     Language,
@@ -46,7 +46,6 @@ from app.services.recommendations import store_recommendations
 from app.settings import Settings
 from app.telegram import buttons, notification_texts, texts
 from app.telegram.limiter import Limiter
-from app.telegram.slots import ChatSlots
 from tests.conftest import MANAGER_TGID, USER_TGID, Lunch, add_cafe, add_lunch, event_types
 from tests.servers import serving, until
 from tests.telegram_standin import TOKEN, World, read_in
@@ -527,13 +526,19 @@ async def deliver_notification(
         )
     assert queued is not None
     for part in range(len(queued.parts)):
-        await deliver(
-            clients,
-            world.bot,
-            ChatSlots(Limiter(clients.redis)),
-            DeliveryTask(notification_id=queued.id, part=part),
-        )
+        await deliver_part(world, clients, DeliveryTask(notification_id=queued.id, part=part))
     return await notification_now(clients, queued)
+
+
+async def deliver_part(world: World, clients: Clients, task: DeliveryTask) -> None:
+    """Send one part as soon as the chat may get it."""
+    while True:
+        try:
+            await deliver(clients, world.bot, Limiter(clients.redis), task)
+        except NotYet as turn:
+            await asyncio.sleep(turn.retry_after)
+        else:
+            return
 
 
 async def notification_now(clients: Clients, notification: Notification) -> Notification:
@@ -717,7 +722,7 @@ async def notify_managers(world: World, clients: Clients, managers_chat: Chat, r
         )
         notification_id = (await session.scalars(queued)).one()
     task = DeliveryTask(notification_id=notification_id, part=0)
-    await deliver(clients, world.bot, ChatSlots(Limiter(clients.redis)), task)
+    await deliver_part(world, clients, task)
 
 
 async def request_now(clients: Clients, request: LinkRequest) -> LinkRequest:

@@ -1,12 +1,14 @@
 """Delivery of notifications to Telegram, and its failures."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from aiogram.exceptions import TelegramRetryAfter
 from sqlmodel import col, select
 
 from app.auth.context import Context
@@ -14,21 +16,22 @@ from app.clients import Clients, open_clients
 from app.dev.telegram.chats import Chat
 from app.dev.telegram.faults import Failure, FailureKind
 from app.events.outbox import enqueue
-from app.handlers.notifications import DELIVERY_TIMEOUT, delivery_broker
+from app.handlers.notifications import delivery_broker
 from app.models import Cafe, DeadLetter, LinkRequest, Notification, NotificationKind, NotificationStatus, Outbox
 from app.resolvers import links, orders
 from app.resolvers.notifications import retry_notification
 from app.services import deadlines, notifications
 from app.services.notification_kinds import Text
-from app.services.notifications import CorrectionTask, DeliveryTask, notify
+from app.services.notifications import DELIVERY_TIMEOUT, CorrectionTask, DeliveryTask, notify
 from app.settings import Settings
 from app.telegram import notification_texts
 from app.telegram.limiter import Busy, Limiter
 from app.telegram.notification_texts import NamedCafe
+from app.telegram.sender import RetryAfter
 from tests.conftest import add_cafe, add_lunch, event_types
 from tests.events.conftest import until_empty
 from tests.servers import POLL_S, until
-from tests.telegram_standin import World, read_in
+from tests.telegram_standin import World, limited_bot, read_in
 
 pytestmark = pytest.mark.slow
 
@@ -50,10 +53,11 @@ async def world(shared_world: World, clients: Clients) -> AsyncIterator[World]:
     """The stand-in with the managers' chat, and a process that delivers to it."""
     shared_world.state.reset()
     shared_world.state.add_chat(Chat(MANAGERS, "group", "Managers"))
-    broker = delivery_broker(clients, shared_world.bot)
-    await broker.start()
-    yield shared_world
-    await broker.stop()
+    async with limited_bot(shared_world, clients) as bot:
+        broker = delivery_broker(clients, bot)
+        await broker.start()
+        yield shared_world
+        await broker.stop()
 
 
 @pytest.fixture
@@ -343,10 +347,10 @@ async def test_two_simultaneous_429s_pause_all_chats(clients: Clients, cafe: Caf
 
 
 async def count_not_deferred(clients: Clients) -> int:
-    """Count the deliveries that have no attempt yet, or another one soon."""
+    """Count the deliveries that have an attempt soon."""
     query = sa.select(sa.func.count()).where(
         Outbox.c.queue == DeliveryTask.queue,
-        (Outbox.c.attempts_count == 0) | (Outbox.c.next_attempt_at < sa.func.now() + timedelta(seconds=30)),
+        Outbox.c.next_attempt_at < sa.func.now() + timedelta(seconds=30),
     )
     async with clients.db() as session:
         return (await session.scalars(query)).one()
@@ -618,6 +622,180 @@ async def test_managers_are_not_alerted_of_other_failures(clients: Clients, cafe
     assert read_in(world.state.chats[MANAGERS]) == []
 
 
+async def test_managers_are_alerted_of_a_long_pause(
+    clients: Clients, linked_cafe: Cafe, world: World, chat: Chat
+) -> None:
+    """If Telegram lets an order list wait for more than an hour, the managers get an alert immediately."""
+    world.state.failures.add(Failure(chat_id=chat.id, kind=FailureKind.RATE_LIMIT, retry_after=5000))
+
+    notification_id = await queue_order_list(clients, linked_cafe)
+    await until(lambda: bool(read_in(world.state.chats[MANAGERS])))
+
+    waiting = await stored(clients, notification_id)
+    [alert] = read_in(world.state.chats[MANAGERS])
+    assert alert == notification_texts.delayed(linked_cafe, day=THURSDAY, until=waiting.queued_at, locale="en")
+
+
+async def test_managers_are_alerted_of_an_order_list_during_a_pause(
+    clients: Clients, linked_cafe: Cafe, world: World, chat: Chat
+) -> None:
+    """If the chat is paused before its order list is queued, the managers get one alert."""
+    await Limiter(clients.redis).pause(chat.id, 5000)
+
+    await queue_order_list(clients, linked_cafe)
+    await until(lambda: bool(read_in(world.state.chats[MANAGERS])))
+    await until_waiting(clients)
+    await make_deliveries_due(clients)
+    await until_waiting(clients)
+
+    assert len(read_in(world.state.chats[MANAGERS])) == 1
+
+
+async def test_an_order_list_is_sent_after_a_long_pause(
+    clients: Clients, linked_cafe: Cafe, world: World, chat: Chat
+) -> None:
+    """After a pause of more than an hour the order list is sent."""
+    world.state.failures.add(Failure(chat_id=chat.id, kind=FailureKind.RATE_LIMIT, retry_after=5000))
+    notification_id = await queue_order_list(clients, linked_cafe)
+    await until(lambda: bool(read_in(world.state.chats[MANAGERS])))
+    await until_deferred(clients)
+
+    async with clients.db() as session:
+        row = await session.get_one(Notification, notification_id)
+        row.created_at -= timedelta(seconds=5000)
+        row.queued_at -= timedelta(seconds=5000)
+    await clients.redis.flushdb()
+    await make_deliveries_due(clients)
+
+    await until_status(clients, notification_id, NotificationStatus.SENT)
+    assert read_in(chat) == ["soup"]
+
+
+async def make_deliveries_due(clients: Clients) -> None:
+    """Let all waiting deliveries have their next attempt."""
+    async with clients.db() as session:
+        await session.execute(
+            sa.update(Outbox).where(Outbox.c.queue == DeliveryTask.queue).values(next_attempt_at=sa.func.now())
+        )
+
+
+async def test_a_429_of_another_call_pauses_the_chat(clients: Clients, world: World, chat: Chat) -> None:
+    """A 429 for any call to a chat pauses its messages for all processes."""
+    world.fail(FailureKind.RATE_LIMIT, method="sendChatAction", after=60)
+
+    async with limited_bot(world, clients) as bot:
+        with pytest.raises(TelegramRetryAfter):
+            await bot.send_chat_action(chat.id, "typing")
+
+    assert isinstance(await Limiter(clients.redis).acquire(chat.id, patience_s=2), Busy)
+
+
+async def test_a_429_of_a_call_without_a_chat_pauses_the_bot(clients: Clients, world: World, chat: Chat) -> None:
+    """A 429 for a call without a chat pauses all chats for all processes."""
+    world.fail(FailureKind.RATE_LIMIT, method="getMe", after=60)
+
+    async with limited_bot(world, clients) as bot:
+        with pytest.raises(TelegramRetryAfter):
+            await bot.get_me()
+
+    assert isinstance(await Limiter(clients.redis).acquire(chat.id, patience_s=2), Busy)
+
+
+async def test_an_answer_of_the_bot_that_gets_a_429_pauses_the_chat(
+    clients: Clients, cafe: Cafe, world: World, chat: Chat
+) -> None:
+    """After a 429 for an answer to a command, an order list to the same chat waits as long."""
+    world.fail(FailureKind.RATE_LIMIT, after=60)
+    async with limited_bot(world, clients, answers=True) as bot:
+        with pytest.raises(TelegramRetryAfter):
+            await bot.send_message(chat.id, "status")
+
+    await queue_message(clients, cafe, chat.id)
+    row = await until_waiting(clients)
+
+    assert row.next_attempt_at - datetime.now(UTC) > timedelta(seconds=50)
+
+
+async def until_waiting(clients: Clients) -> sa.Row[*tuple[Any, ...]]:
+    """Wait until a delivery waits for its turn, without an attempt, and return its row."""
+    async with asyncio.timeout(RETRY_DEADLINE_S):
+        while True:
+            async with clients.db() as session:
+                query = sa.select(Outbox).where(
+                    Outbox.c.queue == DeliveryTask.queue, Outbox.c.next_attempt_at > sa.func.now()
+                )
+                row = (await session.execute(query)).first()
+            if row is not None:
+                return row
+            await asyncio.sleep(POLL_S)
+
+
+async def test_no_call_is_made_during_a_pause(clients: Clients, world: World, chat: Chat) -> None:
+    """During a pause the bot does not call Telegram for that chat at all."""
+    await Limiter(clients.redis).pause(chat.id, 60)
+
+    async with limited_bot(world, clients) as bot:
+        with pytest.raises(RetryAfter):
+            await bot.send_message(chat.id, "soup")
+        with pytest.raises(RetryAfter):
+            await bot.send_chat_action(chat.id, "typing")
+
+    assert read_in(chat) == []
+
+
+async def test_a_chat_gets_its_messages_in_order(clients: Clients, cafe: Cafe, chat: Chat) -> None:
+    """Messages of a chat that wait for their turn arrive in the order in which they were queued."""
+    for number in range(6):
+        await queue_message(clients, cafe, chat.id, str(number))
+
+    await until_empty(clients, DeliveryTask.queue)
+
+    assert read_in(chat) == ["0", "1", "2", "3", "4", "5"]
+
+
+async def test_a_message_does_not_wait_for_one_that_fails(
+    clients: Clients, cafe: Cafe, world: World, chat: Chat
+) -> None:
+    """A message whose call has failed does not stop the messages behind it."""
+    world.fail(FailureKind.SERVER_ERROR, times=1)
+    failing = await queue_message(clients, cafe, chat.id, "soup")
+    await until_it_is(clients, failing, lambda found: found.error is not None)
+    async with clients.db() as session:
+        await session.execute(
+            sa.update(Outbox)
+            .where(Outbox.c.queue == DeliveryTask.queue)
+            .values(next_attempt_at=sa.func.now() + timedelta(hours=1))
+        )
+
+    await until_status(clients, await queue_message(clients, cafe, chat.id, "salad"), NotificationStatus.SENT)
+
+    assert read_in(chat) == ["salad"]
+
+
+async def test_waiting_is_no_error(clients: Clients, cafe: Cafe, chat: Chat, caplog: pytest.LogCaptureFixture) -> None:
+    """Messages that wait for their turn make no line in the log but the one for their delivery."""
+    with caplog.at_level("INFO"):
+        for number in range(4):
+            await queue_message(clients, cafe, chat.id, str(number))
+        await until_empty(clients, DeliveryTask.queue)
+
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert sum("notification." in record.getMessage() for record in caplog.records) == 4
+
+
+async def test_a_backlog_does_not_delay_other_chats(clients: Clients, cafe: Cafe, world: World, chat: Chat) -> None:
+    """While many messages wait for one chat, the messages of other chats are sent before most of them."""
+    for number in range(100):
+        await queue_message(clients, cafe, chat.id, str(number))
+    others = [world.group() for _ in range(20)]
+    sent = [await queue_message(clients, cafe, other.id, "soup") for other in others]
+
+    for notification_id in sent:
+        await until_status(clients, notification_id, NotificationStatus.SENT)
+
+    assert len(read_in(chat)) < 50
+
+
 async def test_a_failed_delivery_can_be_retried(
     clients: Clients, manager: Context, linked_cafe: Cafe, world: World, chat: Chat
 ) -> None:
@@ -637,8 +815,8 @@ async def test_a_failed_delivery_can_be_retried(
 @pytest.fixture
 async def other_process(settings: Settings, world: World) -> AsyncIterator[None]:
     """A second process that delivers, with separate clients."""
-    async with open_clients(settings) as clients:
-        broker = delivery_broker(clients, world.bot)
+    async with open_clients(settings) as clients, limited_bot(world, clients) as bot:
+        broker = delivery_broker(clients, bot)
         await broker.start()
         yield
         await broker.stop()

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from io import BytesIO
 from pathlib import Path
 from string import Formatter
@@ -128,6 +128,9 @@ NOTIFICATIONS: dict[str, Callable[[str], str]] = {
     "chat_unlinked_itself": lambda locale: notification_texts.chat_unlinked_itself(CAFE, locale=locale),
     "no_recipient": lambda locale: notification_texts.no_recipient(CAFE, day=DAY, locale=locale),
     "not_acknowledged": lambda locale: notification_texts.not_acknowledged(CAFE, day=DAY, minutes=30, locale=locale),
+    "delayed": lambda locale: notification_texts.delayed(
+        CAFE, day=DAY, until=datetime(2026, 11, 24, 9, 30, tzinfo=UTC), locale=locale
+    ),
     "not_delivered": lambda locale: notification_texts.not_delivered(CAFE, day=DAY, error=NASTY, locale=locale),
 }
 

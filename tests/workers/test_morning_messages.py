@@ -18,10 +18,9 @@ from app.settings import Settings
 from app.telegram import texts
 from app.telegram.limiter import Busy, Limiter
 from app.telegram.sender import make_bot
-from app.telegram.slots import ChatSlots
 from app.workers.morning_messages import BATCH_SIZE, WINDOW, send_morning_messages
 from tests.servers import DEADLINE_S
-from tests.telegram_standin import TOKEN, World, read_in
+from tests.telegram_standin import TOKEN, World, limited_bot, read_in
 
 BERLIN = ZoneInfo("Europe/Berlin")
 TODAY = date(2026, 3, 4)
@@ -69,7 +68,8 @@ async def add_recommended(
 
 async def send_all(clients: Clients, world: World, at: datetime = MORNING_AT) -> int:
     """Run the job of the worker."""
-    return await send_morning_messages(clients, world.bot, ChatSlots(Limiter(clients.redis)), at)
+    async with limited_bot(world, clients) as bot:
+        return await send_morning_messages(clients, bot, Limiter(clients.redis), at)
 
 
 async def test_each_user_gets_the_recommendation(clients: Clients, world: World) -> None:
@@ -274,7 +274,7 @@ async def test_messages_are_deferred_while_telegram_is_unavailable(clients: Clie
     chats = [world.person() for _ in range(3)]
     await add_recommended(clients, *chats)
     async with make_bot(TOKEN, UNAVAILABLE_TELEGRAM).context() as disconnected, asyncio.timeout(SHORT_CALL_S):
-        assert await send_morning_messages(clients, disconnected, ChatSlots(Limiter(clients.redis)), MORNING_AT) == 0
+        assert await send_morning_messages(clients, disconnected, Limiter(clients.redis), MORNING_AT) == 0
 
     assert await send_all(clients, world, MORNING_AT + timedelta(minutes=1)) == 3
 
