@@ -5,24 +5,41 @@
 
 import asyncio
 import random
+import signal
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
+from app.auth.context import Context
+from app.auth.viewer import Caller, Viewer
+from app.dev.telegram.chats import Chat
 from app.dev.telegram.faults import Failure, FailureKind
+from app.models import Cafe, NotificationKind, NotificationStatus, Role, User
+from app.resolvers import links
+from app.services.notifications import notify
 from app.telegram.limiter import BOT_INTERVAL_MS
 from app.workers.deadlines import announce_passed
-from tests.e2e.system import LinkedCafe, System, next_minute, soon, system
+from tests.e2e.system import FIRST_GROUP, LinkedCafe, System, next_minute, soon, system
 
 CAFES = 300
+APPROVALS = 60
+NEIGHBOURS = 16
+BACKLOG = 500
+MANAGERS = FIRST_GROUP - CAFES - 1
+MANAGER = Viewer(1, Role.MANAGER)
 KILLS = 8
 SENDERS = ("events-1", "events-2", "events-3")
 
 
 REPEATED = "🔁"
+
+
+type Disturbance = AbstractAsyncContextManager[None]
 
 
 class Watch:
@@ -63,7 +80,7 @@ async def begin(running: System) -> None:
     for name in SENDERS:
         await running.start(name, "events")
     await running.start("worker", "worker")
-    await running.listening(*SENDERS, "worker")
+    await running.listening(*SENDERS, "worker", within_s=300)
 
 
 async def plain(running: System) -> str:
@@ -156,7 +173,110 @@ async def faults(running: System) -> str:
     return "\n  ".join(lines)
 
 
-SCENARIOS = {scenario.__name__: scenario for scenario in (plain, killed, kafka_unavailable, repeated_events, faults)}
+async def approvals(running: System, disturbance: Disturbance | None = None) -> str:
+    """Cafes ask for links, the managers' chat gets the requests, and all are approved at the same time."""
+    async with running.clients.db() as session:
+        session.add(User(tgid=MANAGER.tgid, name="Maria", role=Role.MANAGER))
+        cafes = [Cafe(name=f"Cafe {index}") for index in range(APPROVALS)]
+        session.add_all(cafes)
+    running.telegram.add_chat(Chat(MANAGERS, "supergroup", "Managers"))
+    linked = [LinkedCafe(cafe.id, FIRST_GROUP - index) for index, cafe in enumerate(cafes)]
+    for cafe in linked:
+        running.telegram.add_chat(Chat(cafe.chat_id, "supergroup", f"Cafe {cafe.cafe_id}"))
+    await begin(running)
+    manager = Context(running.clients, "benchmark", Caller(viewer=MANAGER))
+    watch = Watch(running, linked)
+    async with disturbance or nullcontext():
+        requests = [
+            await links.link_request(Context(running.clients, str(cafe.chat_id)), cafe.cafe_id, cafe.chat_id)
+            for cafe in linked
+        ]
+        began = time.monotonic()
+        await asyncio.gather(*(links.approve(manager, request.id) for request in requests))
+        await watch.all(600)
+    minimum = (APPROVALS - 1) * BOT_INTERVAL_MS / 1000
+    took = (watch.times[-1] - watch.times[0]) / minimum
+    sent = sum(row.status is NotificationStatus.SENT for row in await running.notifications())
+    logs = [line for name in SENDERS for line in (running.logs / f"{name}.log").read_text().splitlines()]
+    lines = sum("notification." in line or "Traceback" in line for line in logs)
+    return f"{watch.summary(began)}; between first and last {took:.2f} of the limiter's minimum; {sent} sent, {lines} log lines"
+
+
+@asynccontextmanager
+async def neighbours() -> AsyncIterator[None]:
+    """Run processes that never wait."""
+    spinning = [
+        await asyncio.create_subprocess_exec(sys.executable, "-c", "while True: pass") for _ in range(NEIGHBOURS)
+    ]
+    try:
+        yield
+    finally:
+        for neighbour in spinning:
+            neighbour.kill()
+            await neighbour.wait()
+
+
+@asynccontextmanager
+async def suspensions(running: System) -> AsyncIterator[None]:
+    """Stop each process of the system for 100 ms in each 300 ms."""
+
+    def signal_all(number: signal.Signals) -> None:
+        for process in running.processes.values():
+            process.send_signal(number)
+
+    async def suspend() -> None:
+        while True:
+            signal_all(signal.SIGSTOP)
+            await asyncio.sleep(0.1)
+            signal_all(signal.SIGCONT)
+            await asyncio.sleep(0.2)
+
+    suspending = asyncio.create_task(suspend())
+    try:
+        yield
+    finally:
+        suspending.cancel()
+        signal_all(signal.SIGCONT)
+
+
+async def busy(running: System) -> str:
+    """The approvals beside 16 processes that never wait."""
+    return await approvals(running, neighbours())
+
+
+async def suspended(running: System) -> str:
+    """The approvals, while each process is stopped for 100 ms in each 300 ms."""
+    return await approvals(running, suspensions(running))
+
+
+async def backlog(running: System) -> str:
+    """The approvals, while 500 messages wait for one chat."""
+    chat_id = FIRST_GROUP - APPROVALS
+    running.telegram.add_chat(Chat(chat_id, "supergroup", "Flooded"))
+    async with running.clients.db() as session:
+        cafe = Cafe(name="Flooded")
+        session.add(cafe)
+        await session.flush()
+        for _ in range(BACKLOG):
+            await notify(running.clients, session, NotificationKind.UNLINKED, cafe, chat_id=chat_id)
+    return await approvals(running)
+
+
+SCENARIOS = {
+    scenario.__name__: scenario
+    for scenario in (
+        plain,
+        killed,
+        kafka_unavailable,
+        repeated_events,
+        faults,
+        approvals,
+        busy,
+        suspended,
+        backlog,
+    )
+}
+WITH_MANAGERS = (approvals, busy, suspended, backlog)
 
 
 def show_logs(directory: Path) -> None:
@@ -168,7 +288,8 @@ def show_logs(directory: Path) -> None:
 async def main(names: list[str]) -> None:
     for name in names or SCENARIOS:
         with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
-            async with system(Path(directory)) as running:
+            chat = {"TELEGRAM_MANAGER_CHAT_ID": str(MANAGERS)} if SCENARIOS[name] in WITH_MANAGERS else {}
+            async with system(Path(directory), **chat) as running:
                 try:
                     print(f"{name}: {await SCENARIOS[name](running)}", flush=True)
                 except BaseException:
