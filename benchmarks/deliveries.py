@@ -15,6 +15,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
+
 from app.auth.context import Context
 from app.auth.viewer import Caller, Viewer
 from app.dev.telegram.chats import Chat
@@ -191,15 +193,25 @@ async def approvals(running: System, disturbance: Disturbance | None = None) -> 
             await links.link_request(Context(running.clients, str(cafe.chat_id)), cafe.cafe_id, cafe.chat_id)
             for cafe in linked
         ]
-        began = time.monotonic()
+        began, cpu_began = time.monotonic(), cpu_seconds(running)
         await asyncio.gather(*(links.approve(manager, request.id) for request in requests))
         await watch.all(600)
+        cpu = cpu_seconds(running) - cpu_began
     minimum = (APPROVALS - 1) * BOT_INTERVAL_MS / 1000
     took = (watch.times[-1] - watch.times[0]) / minimum
     sent = sum(row.status is NotificationStatus.SENT for row in await running.notifications())
     logs = [line for name in SENDERS for line in (running.logs / f"{name}.log").read_text().splitlines()]
     lines = sum("notification." in line or "Traceback" in line for line in logs)
-    return f"{watch.summary(began)}; between first and last {took:.2f} of the limiter's minimum; {sent} sent, {lines} log lines"
+    return (
+        f"{watch.summary(began)}; between first and last {took:.2f} of the limiter's minimum; {sent} sent, {lines} log lines, "
+        f"{1000 * cpu / sent:.0f} ms of CPU a message"
+    )
+
+
+def cpu_seconds(running: System) -> float:
+    """Return the CPU time of the events processes until now."""
+    times = [psutil.Process(running.processes[name].pid).cpu_times() for name in SENDERS]
+    return sum(time.user + time.system for time in times)
 
 
 @asynccontextmanager

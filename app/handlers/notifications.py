@@ -27,7 +27,6 @@ from app.services.notifications import (
     enqueue_delivery,
     get_notification,
 )
-from app.services.rows import FOR_UPDATE
 from app.telegram import notification_texts
 from app.telegram.limiter import Busy, Limiter, seconds_until_turn
 from app.telegram.sender import (
@@ -151,7 +150,7 @@ async def deliver(clients: Clients, bot: Bot, limiter: Limiter, task: DeliveryTa
     comes again, until `DELIVERY_TIMEOUT`.
     """
     async with clients.db() as session:
-        notification = await get_notification(session, task.notification_id, lock=FOR_UPDATE)
+        notification = await get_notification(session, task.notification_id, is_locked=True)
         if not notification.is_next(task.part):
             return
         if (obstacle := _find_obstacle(notification)) is not None:
@@ -165,7 +164,7 @@ async def deliver(clients: Clients, bot: Bot, limiter: Limiter, task: DeliveryTa
         await _report_delay(clients, notification, slot.wait_s)
         raise NotYet(slot.wait_s)
     async with clients.db() as session:
-        notification = await get_notification(session, task.notification_id, lock=FOR_UPDATE)
+        notification = await get_notification(session, task.notification_id, is_locked=True)
         if not notification.is_next(task.part):
             return
         text, was_uncertain = _text(notification), notification.is_uncertain
@@ -178,7 +177,7 @@ async def deliver(clients: Clients, bot: Bot, limiter: Limiter, task: DeliveryTa
         await _handle_failure(clients, notification, error, was_uncertain=was_uncertain)
         return
     async with clients.db() as session:
-        notification = await get_notification(session, task.notification_id, lock=FOR_UPDATE)
+        notification = await get_notification(session, task.notification_id, is_locked=True)
         if not notification.record_part(task.part, message_id, at=datetime.now(UTC)):
             return
         if notification.is_finished:
@@ -202,7 +201,7 @@ async def _report_delay(clients: Clients, notification: Notification, wait_s: fl
     if wait_s < LATE_S or notification.queued_at > datetime.now(UTC):
         return
     async with clients.db() as session:
-        row = await get_notification(session, notification.id, lock=FOR_UPDATE)
+        row = await get_notification(session, notification.id, is_locked=True)
         row.error = str(RetryAfter(wait_s))
         await _postpone(clients, session, row, wait_s)
 
@@ -228,7 +227,7 @@ async def _handle_failure(
     Raises RetryAfter, or `error` itself, for a retry.
     """
     async with clients.db() as session:
-        row = await get_notification(session, notification.id, lock=FOR_UPDATE)
+        row = await get_notification(session, notification.id, is_locked=True)
         message = without_bot_tokens(str(error))
         row.record_failure(message, is_uncertain=was_uncertain or isinstance(error, DeliveryUnknown))
         if isinstance(error, RetryAfter):

@@ -21,7 +21,7 @@ from app.services.notifications import (
     is_outdated,
 )
 from app.services.pagination import Page, PageRequest, SortOrder, paginate
-from app.services.rows import FOR_UPDATE, get_row
+from app.services.rows import get_row
 from app.validation import Date
 
 NEWEST_FIRST: SortOrder[Notification] = SortOrder(
@@ -77,7 +77,7 @@ async def retry_notification(ctx: Context, notification_id: int) -> Notification
     Raises NotFound, BadInput, CafeNotLinked.
     """
     async with ctx.clients.db() as session:
-        notification = await get_notification(session, notification_id, lock=FOR_UPDATE)
+        notification = await get_notification(session, notification_id, is_locked=True)
         if notification.status is not NotificationStatus.FAILED:
             raise BadInput("id", "only a failed message can be sent again")
         if KINDS[notification.kind].needs_acknowledgement:
@@ -99,7 +99,7 @@ async def acknowledge(ctx: Context, notification_id: int, person: str) -> tuple[
     Raises NotFound, also for another chat's message.
     """
     async with ctx.clients.db() as session:
-        notification = await get_notification(session, notification_id, lock=FOR_UPDATE)
+        notification = await get_notification(session, notification_id, is_locked=True)
         if notification.tg_chat_id != ctx.chat_id or not KINDS[notification.kind].needs_acknowledgement:
             raise NotFound("notification", notification_id)
         is_new = notification.acknowledge(by=person, at=ctx.now())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy.orm import joinedload
 from sqlalchemy.sql.selectable import ForUpdateArg
 from sqlmodel import col, select
 
@@ -35,6 +35,9 @@ from app.telegram.notification_texts import NamedCafe
 
 DELIVERY_TIMEOUT = dt.timedelta(hours=1)
 """After this a delivery with errors fails and managers are alerted. A manager may retry it."""
+
+WITH_CAFE = joinedload(Notification.cafe, innerjoin=True)  # type: ignore[arg-type]
+FOR_UPDATE_OF_NOTIFICATION = ForUpdateArg(of=Notification)
 
 CORRECTION_DELAY = dt.timedelta(minutes=1)
 """Changes within this time are one correction."""
@@ -229,16 +232,18 @@ async def find_days_without_message(
     return [(cafe_id, date) for cafe_id, date in await session.execute(days)]
 
 
-async def get_notification(
-    session: AsyncSession, notification_id: int, *, lock: ForUpdateArg | None = None
-) -> Notification:
-    """Return a notification with its cafe.
+async def get_notification(session: AsyncSession, notification_id: int, *, is_locked: bool = False) -> Notification:
+    """Return a notification with its cafe, and lock it if it is about to change.
 
     Raises NotFound.
     """
-    notification = await get_row(session, Notification, notification_id, lock=lock)
-    set_committed_value(notification, "cafe", await get_row(session, Cafe, notification.cafe_id))
-    return notification
+    return await get_row(
+        session,
+        Notification,
+        notification_id,
+        lock=FOR_UPDATE_OF_NOTIFICATION if is_locked else None,
+        options=(WITH_CAFE,),
+    )
 
 
 async def enqueue_delivery(session: AsyncSession, notification: Notification) -> None:
