@@ -89,9 +89,11 @@ def quota_exceeded(violations: Iterable[Violation], retry_delay_s: float) -> Api
     )
 
 
-def too_many_requests() -> ApiError:
-    """Return code 429 without the quota and the delay."""
-    return ApiError(429, "RESOURCE_EXHAUSTED", "Resource has been exhausted (e.g. check quota).")
+def too_many_requests(
+    message: str = "Resource has been exhausted (e.g. check quota).", details: Sequence[Json] = ()
+) -> ApiError:
+    """Return code 429, by default without the quota and the delay."""
+    return ApiError(429, "RESOURCE_EXHAUSTED", message, details)
 
 
 def key_invalid() -> ApiError:

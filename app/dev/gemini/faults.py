@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
@@ -39,7 +39,7 @@ class FaultKind(StrEnum):
     MODEL_QUOTA = "model_quota"
     """429 with a limit of 0 for the day and for the minute: the project may not use this model."""
     BARE_429 = "bare_429"
-    """429 without details."""
+    """429 with the `message` and the `details` of the fault; by default Google's shortest message without details."""
     KEY_INVALID = "key_invalid"
     """400 because of the key."""
     UNAUTHENTICATED = "unauthenticated"
@@ -73,7 +73,6 @@ class FaultKind(StrEnum):
 QUOTA_KINDS = {FaultKind.DAY_QUOTA, FaultKind.MINUTE_QUOTA, FaultKind.MODEL_QUOTA}
 
 _ERRORS: dict[FaultKind, Callable[[], ApiError]] = {
-    FaultKind.BARE_429: too_many_requests,
     FaultKind.KEY_INVALID: key_invalid,
     FaultKind.UNAUTHENTICATED: unauthenticated,
     FaultKind.BAD_REQUEST: invalid_argument,
@@ -91,6 +90,9 @@ class Fault(InjectedFault):
     """Seconds, for the kinds that are quotas."""
     text: str | None = None
     """The text of the answer, for `unfit`."""
+    message: str | None = None
+    details: tuple[dict[str, Any], ...] = ()
+    """The message and the details of the error, for `bare_429`: Google names quotas in many forms."""
 
     @model_validator(mode="after")
     def _validate_fields_of_kind(self) -> Self:
@@ -98,6 +100,8 @@ class Fault(InjectedFault):
             raise ValueError(f"retry_delay_s has no meaning for {self.kind}")
         if self.text is not None and self.kind is not FaultKind.INVALID_ANSWER:
             raise ValueError(f"text has no meaning for {self.kind}")
+        if (self.message is not None or self.details) and self.kind is not FaultKind.BARE_429:
+            raise ValueError(f"message and details have no meaning for {self.kind}")
         return self
 
     def matches(self, key: str) -> bool:
@@ -115,6 +119,10 @@ class Fault(InjectedFault):
                 return self._quota_exceeded(*(Violation(quota, model, 0) for quota in Quota))
             case FaultKind.FORBIDDEN:
                 return key_suspended(key)
+            case FaultKind.BARE_429 if self.message is not None:
+                return too_many_requests(self.message, self.details)
+            case FaultKind.BARE_429:
+                return too_many_requests(details=self.details)
         make_error = _ERRORS.get(self.kind)
         return make_error() if make_error else None
 

@@ -73,6 +73,16 @@ async def test_retry_delay_can_be_chosen(world: World, retry_delay_s: float | No
     assert find_detail(await world.error(), "RetryInfo")["retryDelay"] == expected
 
 
+async def test_details_can_be_chosen(world: World) -> None:
+    """An injected 429 has the message and the details of the fault."""
+    details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "-1s"}]
+    world.add_fault(FaultKind.BARE_429, message="Slow down.", details=details)
+
+    error = await world.error()
+
+    assert (error.message, error.details["error"]["details"]) == ("Slow down.", details)
+
+
 async def test_error_of_a_suspended_key_contains_the_key(world: World) -> None:
     """The error for a suspended key contains the key, as the real one does."""
     world.add_fault(FaultKind.FORBIDDEN)
