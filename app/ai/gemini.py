@@ -5,7 +5,7 @@ https://ai.google.dev/gemini-api/docs/troubleshooting
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -30,11 +30,21 @@ MAX_OUTPUT_TOKENS = 2048
 """Several times the tokens of a summary and three tips. Some models also use output tokens to think."""
 
 DEFAULT_RETRY_DELAY_S = 60.0
-"""How long a key cools down after the minute quota is exhausted, if Google's error has no delay."""
+"""How long a key cools down after the minute quota is exhausted, if Google's error has no readable delay."""
 
 MIN_SERVER_ERROR_STATUS = 500
 
-DURATION = re.compile(r"[0-9]+(\.[0-9]+)?s")
+DURATION = re.compile(r"-?[0-9]+(\.[0-9]+)?s")
+
+PER_DAY = re.compile(r"per[ _-]?day|/d(ay)?\b|daily", re.IGNORECASE)
+PER_MINUTE = re.compile(r"per[ _-]?min|/min", re.IGNORECASE)
+"""The period of a quota: in its id (`GenerateRequestsPerDayPerProject`), metric (`generate_requests_per_model_per_day`), unit
+(`1/d/{project}`), or description («requests per day»)."""
+
+RATE_LIMIT_EXCEEDED = "RATE_LIMIT_EXCEEDED"
+"""The reason of an error for a project without enough quota.
+https://docs.cloud.google.com/service-infrastructure/docs/service-control/reference/rpc/google.api#errorreason
+"""
 
 PROBLEM_MAX_CHARACTERS = 300
 
@@ -65,6 +75,10 @@ class GeminiError(Exception):
 
 class GeminiUnavailable(GeminiError):
     """Gemini is down, overloaded, or not reachable. A retry may help."""
+
+
+class Throttled(GeminiUnavailable):
+    """Gemini refuses requests now, and names no quota. This key need not be the cause, but another key may be served."""
 
 
 class RequestRefused(GeminiError):
@@ -173,8 +187,7 @@ def _to_domain_error(error: APIError, key: str) -> KeyFailed | GeminiError:
     details = list(_find_details(error.details))
     match error.code:
         case 429:
-            has_no_quota = "limit: 0," in f"{error.message},".replace("\n", ",")
-            return _to_quota_error(problem, details, has_no_quota=has_no_quota)
+            return _to_quota_error(problem, f"{error.message}", details)
         case 401 | 403:
             return KeyRefused(problem)
         case 400 if any(detail.get("reason") == "API_KEY_INVALID" for detail in details):
@@ -187,18 +200,41 @@ def _to_domain_error(error: APIError, key: str) -> KeyFailed | GeminiError:
             return RequestRefused(problem)
 
 
-def _to_quota_error(problem: str, details: list[Mapping[str, Any]], *, has_no_quota: bool) -> KeyFailed | GeminiError:
+def _to_quota_error(problem: str, message: str, details: Sequence[Mapping[str, Any]]) -> KeyFailed | GeminiError:
     """Find the exhausted quota. The daily quota takes precedence, because its `retryDelay` is not reliable."""
-    lists = [violations for detail in details if isinstance(violations := detail.get("violations"), list)]
-    quotas = [str(item.get("quotaId")) for violations in lists for item in violations if isinstance(item, dict)]
-    delays = [delay for detail in details if (delay := _parse_seconds(detail.get("retryDelay"))) is not None]
-    if has_no_quota:
+    if "limit: 0," in f"{message},".replace("\n", ","):
         return KeyRefused(f"the model is not available for this key: {problem}")
-    if any("PerDay" in quota for quota in quotas):
+    quotas = " ".join(_find_quotas(details))
+    has_period = PER_DAY.search(quotas) or PER_MINUTE.search(quotas)
+    text = quotas if has_period else message
+    delays = list(_find_retry_delays(details))
+    if PER_DAY.search(text):
         return DayExhausted(problem)
-    if delays or any("PerMinute" in quota for quota in quotas):
+    if PER_MINUTE.search(text) or quotas or delays:
         return MinuteExhausted(problem, max(delays, default=DEFAULT_RETRY_DELAY_S))
-    return GeminiUnavailable(problem)
+    return Throttled(problem)
+
+
+def _find_quotas(details: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Find the texts that name quotas: in the violations of a `QuotaFailure`, and in an `ErrorInfo`.
+
+    https://github.com/googleapis/googleapis/blob/master/google/rpc/error_details.proto
+    """
+    for detail in details:
+        if detail.get("reason") == RATE_LIMIT_EXCEEDED:
+            yield RATE_LIMIT_EXCEEDED
+        violations = detail.get("violations")
+        for fields in (detail.get("metadata"), *(violations if isinstance(violations, list) else ())):
+            for name, value in fields.items() if isinstance(fields, dict) else ():
+                if isinstance(value, str) and name.startswith(("quota", "description")):
+                    yield value
+
+
+def _find_retry_delays(details: Sequence[Mapping[str, Any]]) -> Iterator[float]:
+    """Find the delays of `RetryInfo`, in seconds. A delay may be zero or negative; `DEFAULT_RETRY_DELAY_S` if it is unreadable."""
+    for detail in details:
+        if "retryDelay" in detail or str(detail.get("@type")).endswith("RetryInfo"):
+            yield _parse_seconds(detail.get("retryDelay"))
 
 
 def _find_details(body: Any) -> Iterator[Mapping[str, Any]]:
@@ -210,9 +246,9 @@ def _find_details(body: Any) -> Iterator[Mapping[str, Any]]:
     yield from (detail for detail in details if isinstance(detail, dict)) if isinstance(details, list) else ()
 
 
-def _parse_seconds(duration: Any) -> float | None:
+def _parse_seconds(duration: Any) -> float:
     """Parse a duration in the JSON format of Protocol Buffers, such as `37s` or `0.5s`."""
-    return float(str(duration)[:-1]) if DURATION.fullmatch(str(duration)) else None
+    return float(str(duration)[:-1]) if DURATION.fullmatch(str(duration)) else DEFAULT_RETRY_DELAY_S
 
 
 def _count_tokens(usage: types.GenerateContentResponseUsageMetadata | None) -> Mapping[str, int | None]:

@@ -13,6 +13,7 @@ from app.ai.gemini import (
     KeyRefused,
     MinuteExhausted,
     RequestRefused,
+    Throttled,
     open_gemini,
 )
 from app.ai.prompts import CafeMenu, Prompt, build_prompt
@@ -57,7 +58,7 @@ ERRORS = [
     (FaultKind.DAY_QUOTA, DayExhausted),
     (FaultKind.MINUTE_QUOTA, MinuteExhausted),
     (FaultKind.MODEL_QUOTA, KeyRefused),
-    (FaultKind.BARE_429, GeminiUnavailable),
+    (FaultKind.BARE_429, Throttled),
     (FaultKind.KEY_INVALID, KeyRefused),
     (FaultKind.UNAUTHENTICATED, KeyRefused),
     (FaultKind.FORBIDDEN, KeyRefused),
@@ -113,6 +114,147 @@ async def test_minute_quota_error_has_googles_retry_delay(
         await gemini.ask(KEY, prompt)
 
     assert raised.value.retry_after_s == 12.5
+
+
+def quota_failure(**violation: object) -> dict[str, object]:
+    return {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [violation]}
+
+
+def error_info(reason: str = "RATE_LIMIT_EXCEEDED", **metadata: object) -> dict[str, object]:
+    return {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "metadata": metadata}
+
+
+def retry_info(**fields: object) -> dict[str, object]:
+    return {"@type": "type.googleapis.com/google.rpc.RetryInfo", **fields}
+
+
+HELP: dict[str, object] = {
+    "@type": "type.googleapis.com/google.rpc.Help",
+    "links": [{"description": "Request a higher quota limit.", "url": "https://cloud.google.com/docs/quotas"}],
+}
+REGION = {
+    "service": "generativelanguage.googleapis.com",
+    "quota_location": "us-west4",
+    "quota_limit_value": "0",
+    "quota_limit": "GenerateContentRequestsPerMinutePerProjectPerRegion",
+    "quota_metric": "generativelanguage.googleapis.com/generate_content_requests",
+    "consumer": "projects/578829824020",
+}
+"""A region without capacity has a limit of 0 for some time; this is no limit of the model."""
+
+MINUTE_FORMS: dict[str, list[dict[str, object]]] = {
+    "quota_limit": [error_info(**REGION), HELP],
+    "quota_id": [error_info(quota_id="GenerateContentInputTokensPerModelPerMinute-FreeTier")],
+    "quota_unit": [error_info(quota_unit="1/min/{project}/{region}")],
+    "reason": [error_info()],
+    "quotaId": [quota_failure(quotaId="GenerateRequestsPerMinutePerProjectPerModel-FreeTier")],
+    "quotaMetric": [quota_failure(quotaMetric="generativelanguage.googleapis.com/generate_requests_per_minute")],
+    "description": [quota_failure(description="Quota exceeded for 'Generate Content API requests per minute'")],
+    "quota without a period": [quota_failure(quotaMetric="generativelanguage.googleapis.com/generate_requests")],
+}
+DAY_FORMS: dict[str, list[dict[str, object]]] = {
+    "quota_limit": [
+        error_info(quota_limit="GenerateContentRequestsPerDayPerProjectPerModel"),
+        retry_info(retryDelay="5s"),
+    ],
+    "quota_id": [error_info(quota_id="GenerateRequestsPerDayPerProjectPerModel-FreeTier"), retry_info(retryDelay="5s")],
+    "quota_unit": [error_info(quota_unit="1/d/{project}")],
+    "reason and quotaId": [error_info(), quota_failure(quotaId="GenerateRequestsPerDayPerProjectPerModel-FreeTier")],
+    "both periods": [error_info(**REGION), quota_failure(quotaId="GenerateRequestsPerDayPerProjectPerModel-FreeTier")],
+    "quotaMetric": [quota_failure(quotaMetric="generativelanguage.googleapis.com/generate_requests_per_model_per_day")],
+    "description": [quota_failure(description="Quota exceeded for 'Requests per day per user per tier'")],
+}
+
+
+@pytest.mark.parametrize("details", MINUTE_FORMS.values(), ids=MINUTE_FORMS)
+async def test_minute_quota_is_found_in_every_form(
+    gemini: Gemini, gemini_standin: GeminiStandIn, prompt: Prompt, details: list[dict[str, object]]
+) -> None:
+    """Google names the quota of a minute in several details; without a delay the key cools down for a minute."""
+    gemini_standin.fails(FaultKind.BARE_429, details=details)
+
+    with pytest.raises(MinuteExhausted) as raised:
+        await gemini.ask(KEY, prompt)
+
+    assert raised.value.retry_after_s == 60
+
+
+@pytest.mark.parametrize("details", DAY_FORMS.values(), ids=DAY_FORMS)
+async def test_daily_quota_is_found_in_every_form(
+    gemini: Gemini, gemini_standin: GeminiStandIn, prompt: Prompt, details: list[dict[str, object]]
+) -> None:
+    """Google names the quota of a day in several details, and it takes precedence."""
+    gemini_standin.fails(FaultKind.BARE_429, details=details)
+
+    with pytest.raises(DayExhausted):
+        await gemini.ask(KEY, prompt)
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("Quota exceeded for quota metric 'Generate Content API requests per minute'.", MinuteExhausted),
+        ("Quota exceeded for limit 'Gemini 2.5 Pro Requests per day per user per tier'.", DayExhausted),
+        ("Too many requests.", Throttled),
+    ],
+)
+async def test_quota_is_found_in_the_message(
+    gemini: Gemini, gemini_standin: GeminiStandIn, prompt: Prompt, message: str, expected: type[Exception]
+) -> None:
+    """If no detail has the period of the quota, the message may have it."""
+    gemini_standin.fails(FaultKind.BARE_429, message=message)
+
+    with pytest.raises((KeyFailed, GeminiError)) as raised:
+        await gemini.ask(KEY, prompt)
+
+    assert type(raised.value) is expected
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        [HELP],
+        [error_info("SERVICE_OVERLOADED", service="generativelanguage.googleapis.com")],
+        [quota_failure()],
+        [{"violations": "GenerateRequestsPerDay"}],
+        [{"violations": [None, 7, ["PerDay"], {"quotaId": 7}], "metadata": ["PerDay"]}],
+    ],
+)
+async def test_429_without_a_quota_does_not_blame_the_key(
+    gemini: Gemini, gemini_standin: GeminiStandIn, prompt: Prompt, details: list[dict[str, object]]
+) -> None:
+    """A 429 whose details name no quota is a Throttled error, with details of any shape."""
+    gemini_standin.fails(FaultKind.BARE_429, details=details)
+
+    with pytest.raises(Throttled):
+        await gemini.ask(KEY, prompt)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected_s"),
+    [
+        ({"retryDelay": "0s"}, 0),
+        ({"retryDelay": "0.250000001s"}, 0.250000001),
+        ({"retryDelay": "-5s"}, -5),
+        ({"retryDelay": f"{'9' * 400}s"}, float("inf")),
+        ({"retryDelay": "soon"}, 60),
+        ({"retryDelay": "1e3s"}, 60),
+        ({"retryDelay": ""}, 60),
+        ({"retryDelay": None}, 60),
+        ({"retryDelay": {"seconds": 5}}, 60),
+        ({}, 60),
+    ],
+)
+async def test_retry_delay_may_have_any_value(
+    gemini: Gemini, gemini_standin: GeminiStandIn, prompt: Prompt, fields: dict[str, object], expected_s: float
+) -> None:
+    """A delay is taken as it is, and an unreadable or missing one is a minute."""
+    gemini_standin.fails(FaultKind.BARE_429, details=[retry_info(**fields)])
+
+    with pytest.raises(MinuteExhausted) as raised:
+        await gemini.ask(KEY, prompt)
+
+    assert raised.value.retry_after_s == expected_s
 
 
 async def test_daily_quota_error_ignores_the_retry_delay(
