@@ -1,5 +1,6 @@
 -- Grants one request to the current key, or to the next key that may be used.
--- KEYS: 1 requests of the day by scope, 2 cool-downs by project, 3 disabled keys, 4 current key, 5 log of rotations
+-- KEYS: 1 requests of the day by scope, 2 cool-downs by project, 3 disabled keys, 4 current key, 5 log of rotations,
+--       6 throttled key: if it is the current one, this request begins with the key after it
 -- ARGV: 1 now in ms, 2 end of the quota day in ms, 3 daily limit of a key and of a project, 4 rotations to keep,
 --       5 ms to keep the counters of the day, then the id and the project of each key
 -- Returns {'granted', id}, {'exhausted', ms when the next key may be used, or -1 if all keys are disabled},
@@ -28,16 +29,19 @@ local function find_refusal(id, project)
   end
 end
 
-local ids, projects, first = {}, {}, 1
-local current = redis.call('GET', KEYS[4])
+local ids, projects, first, rotation_reason = {}, {}, 1, 'removed'
+local current, throttled = redis.call('GET', KEYS[4]), redis.call('GET', KEYS[6])
 for index = 6, #ARGV, 2 do
   ids[#ids + 1], projects[#projects + 1] = ARGV[index], ARGV[index + 1]
   if ARGV[index] == current then
     first = #ids
+    if current == throttled then
+      first, rotation_reason = first + 1, 'throttled'
+    end
   end
 end
 
-local rotation_reason, next_ready = 'removed', -1
+local next_ready = -1
 for step = 0, #ids - 1 do
   local index = (first - 1 + step) % #ids + 1
   local id, project = ids[index], projects[index]
@@ -54,6 +58,7 @@ for step = 0, #ids - 1 do
         redis.call('LTRIM', KEYS[5], 0, tonumber(ARGV[4]) - 1)
       end
     end
+    redis.call('DEL', KEYS[6])
     redis.call('HINCRBY', KEYS[1], 'project:' .. project, 1)
     redis.call('HINCRBY', KEYS[1], 'key:' .. id, 1)
     redis.call('PEXPIRE', KEYS[1], tonumber(ARGV[5]))

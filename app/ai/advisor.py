@@ -17,6 +17,7 @@ from app.ai.gemini import (
     KeyRefused,
     MinuteExhausted,
     RequestRefused,
+    Throttled,
 )
 from app.ai.key_pool import Grant, KeyPool
 from app.ai.prompts import Advice, Prompt
@@ -118,5 +119,7 @@ async def _record(pool: KeyPool, grant: Grant, error: KeyFailed | GeminiError) -
             await pool.disable(grant, problem)
         case InvalidAnswer():
             await pool.record_success(grant)
+        case Throttled():
+            await pool.record_throttled(grant, problem)
         case GeminiUnavailable() | RequestRefused():
             await pool.record_failure(grant, problem)

@@ -11,6 +11,7 @@ https://ai.google.dev/gemini-api/docs/rate-limits
 
 import datetime as dt
 import hashlib
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -57,12 +58,27 @@ RESET_GRACE = dt.timedelta(minutes=5)
 """If Google reports an exhausted daily quota this soon after midnight, the report is about the day before: Google's clock or
 its reset is a little late. The key then cools down for this time only, and not for the whole day."""
 
+COOL_DOWN_MIN_S = 1.0
+"""Google may say 0 s. Without a minimum, one key would then be asked again and again within a second."""
+
+COOL_DOWN_MIN_GROWTH_MAX_S = 600.0
+"""The minimum is twice as long after each cool-down without a success since the last one, up to this. A minute's quota is
+back by then, and a request that fails again costs little of the day's quota."""
+
+COOL_DOWN_MAX_S = 24 * 3600.0
+"""No quota of Google lasts longer than a day."""
+
+COOL_DOWN_JITTER_S = 1.0
+"""A cool-down ends up to this much later than it must, so that keys and projects do not return together."""
+
 PREFIX = "{gemini}"
 """All Redis keys have the same hash tag, so that one script can use them together on Redis Cluster."""
 
 COOL_DOWNS = f"{PREFIX}:cool-downs"
+COOL_DOWNS_IN_A_ROW = f"{PREFIX}:cool-downs-in-a-row"
 DISABLED = f"{PREFIX}:disabled"
 CURRENT = f"{PREFIX}:current"
+THROTTLED = f"{PREFIX}:throttled"
 ROTATIONS = f"{PREFIX}:rotations"
 ERRORS = f"{PREFIX}:errors"
 
@@ -179,6 +195,7 @@ class KeyPool:
     Args:
         limit: Requests per quota day of a key, and of all keys of a project together.
         clock: Returns the current time in UTC.
+        jitter: Returns a number from 0 to 1.
     """
 
     def __init__(
@@ -188,12 +205,14 @@ class KeyPool:
         limit: int,
         ledger: Ledger,
         clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self.keys = keys
         self.limit = limit
         self._redis = redis
         self._ledger = ledger
         self._clock = clock
+        self._jitter = jitter
         self._by_id = {key.id: key for key in keys}
         self._acquire: AsyncScript = load_script(redis, __file__, "acquire")
         self._report: AsyncScript = load_script(redis, __file__, "report")
@@ -202,7 +221,8 @@ class KeyPool:
     async def acquire(self) -> Grant:
         """Acquire a key for one request. The request counts from now on, even if the caller does not make it.
 
-        The pool uses one key until it is exhausted, and then the next one.
+        The pool uses one key until it is exhausted, and then the next one. After a throttled request it takes the next key,
+        if there is one that may be used.
 
         Raises KeysExhausted.
         """
@@ -212,7 +232,7 @@ class KeyPool:
             if quota_day_end(day) - now <= RESET_MARGIN:
                 raise KeysExhausted(quota_day_end(day))
             reply, *values = await self._acquire(
-                keys=[_used_key(day), COOL_DOWNS, DISABLED, CURRENT, ROTATIONS],
+                keys=[_used_key(day), COOL_DOWNS, DISABLED, CURRENT, ROTATIONS, THROTTLED],
                 args=[
                     _to_ms(now),
                     _to_ms(quota_day_end(day)),
@@ -236,16 +256,28 @@ class KeyPool:
 
     async def record_success(self, grant: Grant) -> None:
         """Delete the key's last error, unless the key cools down or is disabled because of it."""
-        await self._record_outcome(grant, "success", at=self._clock())
+        await self._record_outcome(grant, "success")
 
     async def record_failure(self, grant: Grant, problem: str) -> None:
         """Store an error that the key did not cause."""
         await self._record_outcome(grant, "failure", problem)
 
+    async def record_throttled(self, grant: Grant, problem: str) -> None:
+        """Take the next key for the next request: Gemini refuses requests now, and does not say because of which quota.
+
+        Several requests with one key may be throttled together; they move the pool by one key.
+        """
+        await self._record_outcome(grant, "throttled", problem)
+
     async def cool_down(self, grant: Grant, seconds: float, problem: str) -> None:
-        """Do not use any key of the project for `seconds`: the quota per minute is exhausted."""
-        until = self._clock() + dt.timedelta(seconds=seconds)
-        await self._record_outcome(grant, "cool down", problem, until)
+        """Do not use any key of the project for `seconds`: the quota per minute is exhausted.
+
+        Google may send any number. The cool-down lasts at least `COOL_DOWN_MIN_S`, twice as long after each cool-down
+        without a success since the last one, and at most `COOL_DOWN_MAX_S`.
+        """
+        jitter_s = self._jitter() * COOL_DOWN_JITTER_S
+        until = self._clock() + dt.timedelta(seconds=min(max(seconds, 0), COOL_DOWN_MAX_S) + jitter_s)
+        await self._record_outcome(grant, "cool down", problem, until, min_s=COOL_DOWN_MIN_S + jitter_s)
 
     async def cool_down_until_reset(self, grant: Grant, problem: str) -> None:
         """Do not use any key of the project until the quota day ends: the daily quota is exhausted."""
@@ -271,6 +303,7 @@ class KeyPool:
             pipeline.hdel(DISABLED, key_id)
             pipeline.hdel(ERRORS, key_id)
             pipeline.hdel(COOL_DOWNS, self._by_id[key_id].project)
+            pipeline.hdel(COOL_DOWNS_IN_A_ROW, self._by_id[key_id].project)
             await pipeline.execute()
 
     async def usage(self) -> list[KeyUsage]:
@@ -334,14 +367,32 @@ class KeyPool:
         await self._restore(keys=[_used_key(day)], args=[_counters_ttl_ms(), *counters])
 
     async def _record_outcome(
-        self, grant: Grant, outcome: str, problem: str = "", at: dt.datetime | None = None
+        self, grant: Grant, outcome: str, problem: str = "", until: dt.datetime | None = None, min_s: float = 0
     ) -> None:
-        """Record the outcome in Redis. `at` is the end of a cool-down; for a success it is the current time."""
+        """Record the outcome in Redis.
+
+        Args:
+            until: The end of a cool-down.
+            min_s: The minimum of a cool-down that follows a success.
+        """
         key = grant.key
+        ends = await self._report(
+            keys=[COOL_DOWNS, DISABLED, ERRORS, COOL_DOWNS_IN_A_ROW, CURRENT, THROTTLED],
+            args=[
+                key.id,
+                outcome,
+                problem,
+                key.project,
+                _to_ms(self._clock()),
+                0 if until is None else _to_ms(until),
+                int(min_s * 1000),
+                int(COOL_DOWN_MIN_GROWTH_MAX_S * 1000),
+            ],
+        )
         if outcome == "cool down":
-            log.warning("gemini.key_cooling_down", key=key.id, project=key.project, until=str(at), error=problem)
-        args: list[str | int] = [key.id, outcome, problem, key.project, 0 if at is None else _to_ms(at)]
-        await self._report(keys=[COOL_DOWNS, DISABLED, ERRORS], args=args)
+            log.warning(
+                "gemini.key_cooling_down", key=key.id, project=key.project, until=str(_from_ms(ends)), error=problem
+            )
 
 
 def requests_left(usage: Sequence[KeyUsage]) -> int:

@@ -33,10 +33,16 @@ class Pool:
     keys: list[ApiKey]
     limit: int
     clock: Clock = field(default_factory=Clock)
+    jitter: float = 0.0
 
     def __post_init__(self) -> None:
         self.pool = KeyPool(
-            self.clients.redis, self.keys, self.limit, UsageLedger(self.clients), clock=lambda: self.clock.now
+            self.clients.redis,
+            self.keys,
+            self.limit,
+            UsageLedger(self.clients),
+            clock=lambda: self.clock.now,
+            jitter=lambda: self.jitter,
         )
 
     def restart(self) -> "Pool":

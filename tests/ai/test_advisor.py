@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from app.ai.advisor import MAX_RETRIES, advise
-from app.ai.gemini import Gemini, GeminiUnavailable, InvalidAnswer, KeyFailed, RequestRefused
+from app.ai.gemini import Gemini, GeminiUnavailable, InvalidAnswer, RequestRefused, Throttled
 from app.ai.key_pool import KeyPool, KeysExhausted, KeyState, quota_day, quota_day_end
 from app.ai.prompts import Prompt, build_prompt
 from app.ai.stats import OrderStats
@@ -87,7 +87,53 @@ async def test_refused_key_is_disabled(
     assert "AIza" not in one.last_error
 
 
-@pytest.mark.parametrize("kind", [FaultKind.BARE_429, FaultKind.UNAVAILABLE, FaultKind.DROP, FaultKind.BAD_JSON])
+async def test_minute_quota_of_an_error_info_moves_to_the_next_key(
+    gemini: Gemini, gemini_standin: GeminiStandIn, pool: KeyPool
+) -> None:
+    """A minute's quota that only an `ErrorInfo` names costs one request with its key, and the next key answers."""
+    info = {
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": "RATE_LIMIT_EXCEEDED",
+        "metadata": {"quota_limit": "GenerateContentRequestsPerMinutePerProjectPerRegion"},
+    }
+    gemini_standin.fails(FaultKind.BARE_429, key="AIza-one", times=None, details=[info])
+
+    await advise(gemini, pool, PROMPT, BUDGET_S)
+
+    assert [request.key for request in gemini_standin.stand_in.requests] == ["AIza-one", "AIza-two"]
+    assert await states(pool) == [KeyState.COOLING_DOWN, KeyState.READY, KeyState.READY]
+
+
+@pytest.mark.parametrize("delay", ["0s", "-1s", "0.000000001s"])
+async def test_short_retry_delay_is_a_cool_down(
+    gemini: Gemini, gemini_standin: GeminiStandIn, pool: KeyPool, delay: str
+) -> None:
+    """However short Google's delay is, each project is asked once, and then all keys cool down."""
+    info = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}
+    gemini_standin.fails(FaultKind.BARE_429, times=None, details=[info])
+
+    with pytest.raises(KeysExhausted):
+        await advise(gemini, pool, PROMPT, BUDGET_S)
+
+    assert [request.key for request in gemini_standin.stand_in.requests] == ["AIza-one", "AIza-two"]
+
+
+@pytest.mark.usefixtures("without_waiting")
+async def test_throttled_request_is_retried_with_the_next_key(
+    gemini: Gemini, gemini_standin: GeminiStandIn, pool: KeyPool
+) -> None:
+    """After a 429 that names no quota, each further request takes the next key, and no key is blamed."""
+    gemini_standin.fails(FaultKind.BARE_429, times=None)
+
+    with pytest.raises(Throttled):
+        await advise(gemini, pool, PROMPT, BUDGET_S)
+
+    keys = [request.key for request in gemini_standin.stand_in.requests]
+    assert keys == ["AIza-one", "AIza-two", "AQ.three", "AIza-one"]
+    assert await states(pool) == [KeyState.READY] * 3
+
+
+@pytest.mark.parametrize("kind", [FaultKind.UNAVAILABLE, FaultKind.DROP, FaultKind.BAD_JSON])
 @pytest.mark.usefixtures("without_waiting")
 async def test_temporary_error_is_retried_with_the_same_key(
     gemini: Gemini, gemini_standin: GeminiStandIn, pool: KeyPool, kind: FaultKind
@@ -166,18 +212,6 @@ async def test_second_invalid_answer_is_an_error(gemini: Gemini, gemini_standin:
         await advise(gemini, pool, PROMPT, BUDGET_S)
 
     assert gemini_standin.requests == 2
-
-
-async def test_attempts_are_limited_when_keys_keep_failing(
-    gemini: Gemini, gemini_standin: GeminiStandIn, pool: KeyPool
-) -> None:
-    """Even if failing keys are ready again immediately, the number of attempts is limited."""
-    gemini_standin.fails(FaultKind.MINUTE_QUOTA, times=None, retry_delay_s=0)
-
-    with pytest.raises(KeyFailed):
-        await advise(gemini, pool, PROMPT, BUDGET_S)
-
-    assert gemini_standin.requests == 3 + MAX_RETRIES
 
 
 @pytest.mark.usefixtures("without_waiting")

@@ -177,6 +177,95 @@ async def test_cool_down_is_never_shortened(pool: Pool) -> None:
     assert await pool.acquire_all() == [1, 1, 1, 2, 2, 2]
 
 
+@pytest.mark.parametrize("seconds", [-5, 0, 0.2])
+async def test_cool_down_has_a_minimum(pool: Pool, seconds: float) -> None:
+    """A cool-down lasts at least a second, and up to a second of jitter longer."""
+    pool.jitter = 0.5
+
+    assert await cool_down_s(pool, seconds) == 1.5
+
+
+@pytest.mark.parametrize("seconds", [1e6, 1e300, float("inf")])
+async def test_cool_down_has_a_maximum(pool: Pool, seconds: float) -> None:
+    """A cool-down lasts at most a day."""
+    assert await cool_down_s(pool, seconds) == 24 * 3600
+
+
+async def test_minimum_of_a_cool_down_grows(clients: Clients) -> None:
+    """Each cool-down of a key without a success since the last one has twice the minimum, up to ten minutes."""
+    pool = Pool(clients, parse_keys("a"), limit=100)
+
+    lengths = []
+    for _ in range(12):
+        lengths.append(await cool_down_s(pool, 0))
+        pool.clock.advance(seconds=lengths[-1])
+
+    assert lengths == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600]
+
+
+async def test_success_resets_the_minimum_of_a_cool_down(clients: Clients) -> None:
+    """After a success the next cool-down has the first minimum again."""
+    pool = Pool(clients, parse_keys("a"), limit=100)
+    for _ in range(5):
+        pool.clock.advance(seconds=await cool_down_s(pool, 0))
+
+    await pool.pool.record_success(await acquire_grant(pool))
+
+    assert await cool_down_s(pool, 0) == 1
+
+
+async def test_requests_that_fail_together_are_one_cool_down(clients: Clients) -> None:
+    """The minimum does not grow for requests that were made before the cool-down."""
+    pool = Pool(clients, parse_keys("a"), limit=100)
+    grants = [await acquire_grant(pool) for _ in range(5)]
+
+    for grant in grants:
+        await pool.pool.cool_down(grant, 0, "429")
+
+    assert await pool.exhausted_until() == NOON + timedelta(seconds=1)
+
+
+async def test_next_key_follows_a_throttled_request(pool: Pool) -> None:
+    """After a throttled request the next request takes the next key, which stays current until it is exhausted."""
+    await pool.pool.record_throttled(await acquire_grant(pool), "429: too many requests")
+
+    assert await pool.acquire_all() == [1, 1, 1, 2, 2, 2, 0, 0]
+
+
+async def test_next_key_after_a_throttled_request_must_be_ready(pool: Pool) -> None:
+    """After a throttled request keys that cool down are left out, and a single ready key is used again."""
+    first = await acquire_grant(pool)
+    for key in pool.keys[1:]:
+        await pool.pool.cool_down(Grant(key), 37, "429")
+    await pool.pool.record_throttled(first, "429: too many requests")
+
+    again = await pool.acquire()
+    pool.clock.advance(seconds=37)
+
+    assert [again, await pool.acquire()] == [0, 0]
+
+
+async def test_requests_that_are_throttled_together_move_the_pool_once(pool: Pool) -> None:
+    """A throttled request with a key that is not current any more does not skip the current key."""
+    grants = [await acquire_grant(pool) for _ in range(3)]
+    await pool.pool.record_throttled(grants[0], "429")
+    positions = [await pool.acquire()]
+    for grant in grants[1:]:
+        await pool.restart().pool.record_throttled(grant, "429")
+
+    assert [*positions, await pool.acquire()] == [1, 1]
+
+
+async def test_throttled_key_is_not_blamed(pool: Pool) -> None:
+    """A throttled key is ready, shows the error, and is the reason of the rotation."""
+    await pool.pool.record_throttled(await acquire_grant(pool), "429: too many requests")
+    await pool.acquire()
+
+    key = (await pool.pool.usage())[0]
+    [rotation] = await pool.pool.rotations()
+    assert (key.state, key.last_error, rotation.reason) == (KeyState.READY, "429: too many requests", "throttled")
+
+
 async def test_exhausted_daily_quota_cools_down_until_the_reset(pool: Pool) -> None:
     """If Google reports an exhausted daily quota, the key is not used until the reset, even if the pool has counted fewer requests."""
     await pool.pool.cool_down_until_reset(await acquire_grant(pool), "429: day")
@@ -263,8 +352,7 @@ async def test_log_of_rotations_is_limited(clients: Clients) -> None:
     """The log contains only the last 100 rotations."""
     pool = Pool(clients, parse_keys("a", "b"), limit=1000)
     for _ in range(ROTATIONS_KEPT + 5):
-        await pool.pool.cool_down(await acquire_grant(pool), 1, "429")
-        pool.clock.advance(milliseconds=600)
+        await pool.pool.record_throttled(await acquire_grant(pool), "429")
 
     assert len(await pool.pool.rotations()) == ROTATIONS_KEPT
 
@@ -364,15 +452,18 @@ async def test_pool_works_on_a_cluster(clients: Clients, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", [0, 12], ids=["undisturbed", "killed"])
+@pytest.mark.parametrize(
+    ("kills", "throttled"), [(0, 0), (12, 0), (0, 0.5)], ids=["undisturbed", "killed", "throttled"]
+)
 async def test_many_processes_stay_within_the_limit(
-    settings: Settings, clients: Clients, tmp_path: Path, kills: int
+    settings: Settings, clients: Clients, tmp_path: Path, kills: int, throttled: float
 ) -> None:
-    """The pool counts exactly 3 × 195 requests of 16 processes with 3 keys, even if some of the processes are killed.
+    """The pool counts exactly 3 × 195 requests of 16 processes with 3 keys.
 
-    A grant of a killed process may be missing in the ledger and in the file of grants.
+    This holds even if some processes are killed, or if many requests are throttled. A grant of a killed process may be
+    missing in the ledger and in the file of grants.
     """
-    await run_acquirers(settings, tmp_path, kills)
+    await run_acquirers(settings, tmp_path, kills, throttled)
 
     used = [key.used for key in await Pool(clients, parse_keys(*SECRETS), 195, Clock(datetime.now(UTC))).pool.usage()]
     in_ledger = await count_in_ledger(clients)
@@ -410,17 +501,19 @@ class Model:
     now: datetime = NOON
     used: Counter[tuple[date, str]] = field(default_factory=Counter)
     cool_downs: dict[str, datetime] = field(default_factory=dict)
+    cool_downs_in_a_row: Counter[str] = field(default_factory=Counter)
     disabled: set[int] = field(default_factory=set)
-    current: int = 0
+    current: int | None = None
+    is_throttled: bool = False
 
     def acquire(self) -> int | datetime | None:
         """Return the position of the granted key, or the time of the next possible grant."""
         if quota_day_end(self.day) - self.now <= timedelta(seconds=10):
             return quota_day_end(self.day)
         for step in range(len(self.projects)):
-            key = (self.current + step) % len(self.projects)
+            key = ((self.current or 0) + self.is_throttled + step) % len(self.projects)
             if self.ready_at(key) == self.now:
-                self.current = key
+                self.current, self.is_throttled = key, False
                 self.used[self.day, f"key {key}"] += 1
                 self.used[self.day, self.projects[key]] += 1
                 return key
@@ -437,9 +530,18 @@ class Model:
     def day(self) -> date:
         return quota_day(self.now)
 
-    def cool_down(self, key: int, until: datetime) -> None:
+    def cool_down(self, key: int, until: datetime, min_s: int = 0) -> None:
         project = self.projects[key]
+        if self.cool_downs.get(project, self.now) <= self.now:
+            growing_s = min(min_s * 2 ** self.cool_downs_in_a_row[project], 600)
+            until = max(until, self.now + timedelta(seconds=growing_s))
+            self.cool_downs_in_a_row[project] += 1
         self.cool_downs[project] = max(until, self.cool_downs.get(project, until))
+
+    def record_success(self, key: int) -> None:
+        project = self.projects[key]
+        if self.cool_downs.get(project, self.now) <= self.now and key not in self.disabled:
+            del self.cool_downs_in_a_row[project]
 
     def cool_down_until_reset(self, key: int) -> None:
         day_start = quota_day_end(self.day - timedelta(days=1))
@@ -449,23 +551,26 @@ class Model:
     def reset(self, key: int) -> None:
         self.disabled.discard(key)
         self.cool_downs.pop(self.projects[key], None)
+        del self.cool_downs_in_a_row[self.projects[key]]
 
     def flush(self) -> None:
         """Lose everything except the counts, which the ledger restores."""
         self.cool_downs.clear()
+        self.cool_downs_in_a_row.clear()
         self.disabled.clear()
-        self.current = 0
+        self.current, self.is_throttled = None, False
 
 
 STEPS = st.one_of(
     st.just(("acquire",)),
     st.just(("acquire",)),
     st.just(("acquire",)),
-    st.tuples(st.just("cool_down"), st.integers(0, 100)),
+    st.tuples(st.just("cool_down"), st.integers(-1, 100)),
     st.just(("cool_down_until_reset",)),
     st.just(("disable",)),
     st.just(("record_success",)),
     st.just(("record_failure",)),
+    st.just(("record_throttled",)),
     st.tuples(st.just("reset"), st.integers(0, 3)),
     st.tuples(st.just("advance"), st.sampled_from([1, 30, 60, 3600, 6 * 3600, 24 * 3600])),
     st.tuples(st.just("go_to_midnight"), st.integers(-12, 2)),
@@ -496,7 +601,7 @@ class Comparison:
 
     async def cool_down(self, seconds: int) -> None:
         await self.pool.pool.cool_down(self.grant, seconds, "429")
-        self.model.cool_down(self.key, self.model.now + timedelta(seconds=seconds))
+        self.model.cool_down(self.key, self.model.now + timedelta(seconds=seconds), min_s=1)
 
     async def cool_down_until_reset(self) -> None:
         await self.pool.pool.cool_down_until_reset(self.grant, "429")
@@ -508,6 +613,11 @@ class Comparison:
 
     async def record_success(self) -> None:
         await self.pool.pool.record_success(self.grant)
+        self.model.record_success(self.key)
+
+    async def record_throttled(self) -> None:
+        await self.pool.pool.record_throttled(self.grant, "429")
+        self.model.is_throttled |= self.key == self.model.current
 
     async def record_failure(self) -> None:
         await self.pool.pool.record_failure(self.grant, "503")
@@ -555,11 +665,19 @@ async def acquire_grant(pool: Pool) -> Grant:
     return grant
 
 
-async def run_acquirers(settings: Settings, directory: Path, kills: int) -> None:
+async def cool_down_s(pool: Pool, seconds: float) -> float:
+    """Let the first key cool down, and return how long it does."""
+    await pool.pool.cool_down(Grant(pool.keys[0]), seconds, "429: slow down")
+    until = (await pool.pool.usage())[0].until
+    assert until is not None
+    return (until - pool.clock.now).total_seconds()
+
+
+async def run_acquirers(settings: Settings, directory: Path, kills: int, throttled: float = 0) -> None:
     """Run 16 processes until all keys are exhausted."""
     (directory / "grants").touch()
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.ai.acquirers", str(directory), "16", str(kills), *SECRETS),
+        *(sys.executable, "-m", "tests.ai.acquirers", str(directory), "16", str(kills), str(throttled), *SECRETS),
         env={
             **os.environ,
             "DATABASE_URL": settings.database_url.get_secret_value(),

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from app.ai.key_pool import ApiKey, quota_day, quota_day_end
+from app.ai.key_pool import COOL_DOWN_JITTER_S, ApiKey, quota_day, quota_day_end
 from app.ai.recommendation import Recommendation
 from app.ai.stats import CategoryShares, FavoriteDish, OrderStats
 from app.clients import Clients
@@ -611,7 +611,11 @@ async def test_unavailable_keys_have_a_time(manager_client: ApiClient, used_keys
     keys = (await manager_client("gemini_keys")).data["items"]
 
     cooling, exhausted, disabled, ready = (key["until"] and datetime.fromisoformat(key["until"]) for key in keys)
-    assert used_keys - timedelta(milliseconds=1) <= cooling <= datetime.now(UTC) + timedelta(seconds=60)
+    assert (
+        used_keys - timedelta(milliseconds=1)
+        <= cooling
+        <= datetime.now(UTC) + timedelta(seconds=60 + COOL_DOWN_JITTER_S)
+    )
     assert exhausted == quota_day_end(quota_day(datetime.now(UTC)))
     assert (disabled, ready) == (None, None)
 

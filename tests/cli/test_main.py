@@ -546,7 +546,7 @@ async def test_the_usage_of_keys_is_listed(run_program: AsyncProgram, clients_wi
         [TWO, "kitchen", "1", "0", "disabled (in use)", "403: suspended"],
         [THREE, "kitchen", "0", "194", "ready"],
     ]
-    assert until in {f"{now + timedelta(seconds=seconds):%m-%d %H:%M:%S}" for seconds in range(30, 61)}
+    assert until in {f"{now + timedelta(seconds=seconds):%m-%d %H:%M:%S}" for seconds in range(30, 62)}
 
 
 async def test_the_last_rotations_are_listed(run_program: AsyncProgram, clients_with_keys: Clients) -> None:
