@@ -4,10 +4,14 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any, override
 
 import orjson
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from arq import ArqRedis
 from faststream.kafka import KafkaBroker
+from faststream.kafka.publisher.producer import AioKafkaFastProducerImpl
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 from redis.asyncio import Redis
@@ -19,6 +23,33 @@ DATABASE_CONNECT_TIMEOUT_S = 5
 KAFKA_REQUEST_TIMEOUT_MS = 15_000
 """A send fails after this, and not after the library's 40 s. It must exceed the time of a group join (a few seconds)."""
 REDIS_TIMEOUT_S = 2
+
+
+class IdempotenceRefused(Exception):
+    """The Kafka broker does not accept idempotent producers."""
+
+
+class Producer(AioKafkaFastProducerImpl):
+    """FastStream's producer. If its start fails, it also closes aiokafka's producer, which FastStream leaves running."""
+
+    __slots__ = ()
+
+    @override
+    async def connect(self, producer: AIOKafkaProducer, *args: Any, **kwargs: Any) -> None:
+        """Start `producer`: it connects, and if it is idempotent, it asks the broker for an id.
+
+        Raises KafkaConnectionError, IdempotenceRefused.
+        """
+        try:
+            await super().connect(producer, *args, **kwargs)
+        except BaseException as error:
+            await producer.stop()
+            if isinstance(error, KafkaError) and not isinstance(error, KafkaConnectionError):
+                raise IdempotenceRefused(
+                    f"The broker refuses InitProducerId: {error!r}. Set KAFKA_IDEMPOTENCE=false; or, if the broker is "
+                    "Apache Kafka, allow IdempotentWrite on the cluster."
+                ) from error
+            raise
 
 
 @dataclass(frozen=True)
@@ -74,6 +105,7 @@ async def open_clients(settings: Settings) -> AsyncIterator[Clients]:
             apply_types=False,
             logger=logging.getLogger("faststream.kafka"),
         )
+        kafka.config.broker_config.producer = Producer(parser=None, decoder=None)
         stack.push_async_callback(kafka.stop)
         yield Clients(
             settings=settings,

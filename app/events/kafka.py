@@ -107,8 +107,8 @@ async def _raw_record(message: KafkaMessage) -> ConsumerRecord:
 async def _create_missing_topics(settings: Settings) -> None:
     """Create missing topics. Another process may create the same topic at the same time."""
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_broker_url.split(","), request_timeout_ms=10_000)
-    await admin.start()
     try:
+        await admin.start()
         missing = set(Topic) - set(await admin.list_topics())
         answer = await admin.create_topics(
             [NewTopic(topic, settings.kafka_partitions, settings.kafka_replication_factor) for topic in sorted(missing)]
