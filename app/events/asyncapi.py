@@ -15,7 +15,10 @@ HEADERS = {
     "type": "object",
     "required": ["ce_id", "ce_type", "ce_source", "ce_specversion", "ce_time"],
     "properties": {
-        "ce_id": {"type": "string", "description": "The identity of the event. A second delivery has the same id."},
+        "ce_id": {
+            "type": "string",
+            "description": "Together with ce_source, the identity of the event. A second delivery has the same values.",
+        },
         "ce_type": {"type": "string"},
         "ce_source": {"type": "string", "format": "uri-reference"},
         "ce_specversion": {"type": "string", "const": SPEC_VERSION},
@@ -53,8 +56,8 @@ def create_asyncapi(version: str) -> str:
         "info": {
             "title": "Lunchbot",
             "version": version,
-            "description": "CloudEvents 1.0 in Kafka binary mode. Events with the same key stay in order; an event may "
-            "be delivered more than once, with the same ce_id.",
+            "description": "CloudEvents 1.0 in Kafka binary mode; structured mode is read as well. Events with the same key "
+            "stay in order; an event may be delivered more than once, with the same ce_source and ce_id.",
         },
         "defaultContentType": "application/json",
         "channels": channels,

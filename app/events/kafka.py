@@ -87,7 +87,8 @@ def subscribe(
 
 
 def headers_of_record(record: ConsumerRecord) -> dict[str, str]:
-    return {name: value.decode() for name, value in record.headers}
+    """Return the headers as text, with any bytes in them."""
+    return {name: (value or b"").decode(errors="replace") for name, value in record.headers}
 
 
 async def _tolerant_parser(record: ConsumerRecord, parse: Parser) -> KafkaMessage:

@@ -6,12 +6,13 @@ from abc import abstractmethod
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self, override
 
-from pydantic import AfterValidator, ConfigDict, model_serializer
+from pydantic import AfterValidator, ConfigDict, Field, model_serializer
 from pydantic_core import PydanticUndefined
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 from sqlmodel import SQLModel
 
 from app.models import Cafe, CafeFields, LinkRequestFields, NotificationFields, RunFields
+from app.validation import ID_MAX
 
 
 class Topic(StrEnum):
@@ -156,9 +157,15 @@ class CafeNotificationsChanged(CafeEvent):
     type = "cafe.notifications_changed"
 
 
-def _with_offset(time: dt.datetime) -> dt.datetime:
-    """Read a time without an offset, as other producers may send it, as UTC."""
-    return time if time.tzinfo is not None else time.replace(tzinfo=dt.UTC)
+def _to_utc(time: dt.datetime) -> dt.datetime:
+    """Convert a time to UTC. A time without an offset, as other producers may send it, is already in UTC.
+
+    Raises ValueError for a time whose year in UTC is not in 1 to 9999.
+    """
+    try:
+        return time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time.astimezone(dt.UTC)
+    except OverflowError:
+        raise ValueError("is out of range") from None
 
 
 class OpenEvent(Event):
@@ -166,7 +173,7 @@ class OpenEvent(Event):
 
     is_open = True
 
-    timestamp: Annotated[dt.datetime, AfterValidator(_with_offset)]
+    timestamp: Annotated[dt.datetime, AfterValidator(_to_utc)]
 
     @model_serializer(mode="wrap")
     def _with_type(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -179,7 +186,7 @@ class DeadlinePassed(OpenEvent):
     topic = Topic.DEADLINES
     type = "deadline.passed"
 
-    cafe_id: int
+    cafe_id: Annotated[int, Field(ge=1, le=ID_MAX)]
     date: dt.date
 
     @property
@@ -205,7 +212,7 @@ class GenerateRecommendations(OpenEvent):
     @property
     @override
     def natural_id(self) -> str:
-        return f"{self.type}:{self.timestamp.astimezone(dt.UTC).isoformat()}"
+        return f"{self.type}:{self.timestamp.isoformat()}"
 
 
 class NotificationEvent(Event, NotificationFields):
