@@ -1,21 +1,23 @@
 """The inbox: handles each event from Kafka once.
 
 Kafka may deliver a message again, with anything in it. So the effect of an event is one transaction that begins with
-its id in the inbox table: a second delivery finds the id and has no effect.
+its source and id in the inbox table: a second delivery finds them and has no effect.
 """
 
+import hashlib
 from collections.abc import Awaitable, Callable
 
+import orjson
 import stamina
 from aiokafka import ConsumerRecord
 from prometheus_client import Counter
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlmodel import col
+from sqlmodel import col, select
 
 from app.clients import Clients
 from app.errors import ServiceUnavailable, as_lunchbot_error
-from app.events.cloudevents import UnreadableEvent, parse_event
+from app.events.cloudevents import ReceivedEvent, UnreadableEvent, parse_event
 from app.events.kafka import headers_of_record
 from app.events.outbox import record_raw
 from app.events.types import Event, Topic
@@ -25,6 +27,9 @@ from app.models import Inbox
 log = get_log(__name__)
 
 DEAD_LETTERS = Counter("lunch_bot_dead_letters_total", "Messages that could not be read or handled.", ["topic"])
+
+ERROR_MAX_CHARACTERS = 1000
+"""Of an error in a header: the headers and the value of a dead letter must fit into one message."""
 
 HANDLER_ATTEMPTS = 5
 """How often a handler may fail on a message, outages not counted, before the message becomes a dead letter."""
@@ -55,9 +60,7 @@ async def handle_once(clients: Clients, consumer: str, record: ConsumerRecord, h
                 on=_is_retryable, attempts=HANDLER_ATTEMPTS, timeout=None, wait_max=RETRY_MAX_S
             ):
                 with attempt:
-                    await _retry_while_unavailable(
-                        lambda: _apply(clients, consumer, received.id, received.event, handler)
-                    )
+                    await _retry_while_unavailable(lambda: _apply(clients, consumer, received, handler))
         except UnreadableEvent as error:
             await _dead_letter(clients, record, error, attempts=1)
         except Exception as error:
@@ -65,25 +68,40 @@ async def handle_once(clients: Clients, consumer: str, record: ConsumerRecord, h
             await _dead_letter(clients, record, error, attempts=HANDLER_ATTEMPTS)
 
 
-async def _apply(clients: Clients, consumer: str, event_id: str, event: Event, handler: Handler) -> None:
+async def _apply(clients: Clients, consumer: str, received: ReceivedEvent, handler: Handler) -> None:
     async with clients.db() as session:
-        inserted = await session.scalar(
-            insert(Inbox)
-            .values(consumer=consumer, event_id=event_id)
-            .on_conflict_do_nothing()
-            .returning(col(Inbox.event_id))
-        )
-        if inserted is None:
+        if await _record_handled(session, consumer, received):
+            await handler(clients, session, received.event)
+        else:
             log.info("event.duplicate", consumer=consumer)
-            return
-        await handler(clients, session, event)
+
+
+async def _record_handled(session: AsyncSession, consumer: str, received: ReceivedEvent) -> bool:
+    """Record that `consumer` handles the event. Return False if it was recorded before.
+
+    Two simultaneous transactions meet at the primary key; the second one waits, and finds the row of the first one.
+    """
+    for key in (received.id, _key_with_source(received)):
+        row = {"consumer": consumer, "event_id": key, "source": received.source}
+        if await session.scalar(insert(Inbox).values(row).on_conflict_do_nothing().returning(col(Inbox.event_id))):
+            return True
+        source = await session.scalar(select(Inbox.source).where(Inbox.consumer == consumer, Inbox.event_id == key))
+        if source in {None, received.source}:
+            return False
+    return False
+
+
+def _key_with_source(received: ReceivedEvent) -> str:
+    """Return the key of an event whose id another source has used before: of a fixed length, as sources may be long."""
+    return hashlib.sha256(orjson.dumps([received.source, received.id])).hexdigest()
 
 
 async def _dead_letter(clients: Clients, record: ConsumerRecord, error: Exception, attempts: int) -> None:
-    log.warning("event.dead_letter", error=str(error))
+    reason = f"{type(error).__name__}: {error}"[:ERROR_MAX_CHARACTERS].encode(errors="backslashreplace").decode()
+    log.warning("event.dead_letter", error=reason)
     DEAD_LETTERS.labels(record.topic).inc()
     headers = headers_of_record(record) | {
-        "x-error": f"{type(error).__name__}: {error}",
+        "x-error": reason,
         "x-topic": record.topic,
         "x-attempts": str(attempts),
     }

@@ -6,7 +6,7 @@ kept: a subscription gets the events that follow it.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Hashable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self, override
 
@@ -97,18 +97,18 @@ class Live:
 
     def __init__(self) -> None:
         self.subscriptions: set[Subscription[Any]] = set()
-        self._published: OrderedDict[str, None] = OrderedDict()
+        self._published: OrderedDict[Hashable, None] = OrderedDict()
         SUBSCRIPTIONS.set_function(lambda: len(self.subscriptions))
 
     def subscribe[T](self, select: Callable[[Event], T | None], viewer: object = None) -> Subscription[T]:
         """Subscribe from now on, with the rights of `viewer`."""
         return Subscription(self, select, viewer)
 
-    def publish(self, event_id: str, event: Event) -> None:
+    def publish(self, identity: Hashable, event: Event) -> None:
         """Offer an event to every subscription, unless it was published before."""
-        if event_id in self._published:
+        if identity in self._published:
             return
-        self._published[event_id] = None
+        self._published[identity] = None
         if len(self._published) > REMEMBERED_EVENTS:
             self._published.popitem(last=False)
         for subscription in tuple(self.subscriptions):
@@ -131,7 +131,7 @@ async def feed(live: Live, clients: Clients) -> None:
         except UnreadableEvent as error:
             log.warning("live.unreadable", topic=record.topic, offset=record.offset, error=str(error))
             return
-        live.publish(received.id, received.event)
+        live.publish((received.source, received.id), received.event)
 
     subscribe(clients, LIVE_TOPICS, group=None, handler=publish)
     await connect(clients.settings, clients.kafka, lambda kafka: _seek(kafka, since_ms))

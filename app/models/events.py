@@ -18,11 +18,17 @@ DeadLetter = make_dlq_table(metadata, "dead_letters")
 
 
 class Inbox(SQLModel, table=True):
-    """Events that a consumer has handled. The same id has no second effect."""
+    """Events that a consumer has handled. The same id of the same source has no second effect.
+
+    `event_id` is the id as long as only one source has used it; for other sources it is a hash of source and id.
+    `source` is None for updates of Telegram, and for events that were handled before sources were kept: then every event with
+    this id is a repeated one.
+    """
 
     __tablename__ = "inbox"
     __table_args__ = (sa.Index("inbox_received_at_idx", "received_at"),)
 
     consumer: str = Field(primary_key=True, max_length=64)
     event_id: str = Field(primary_key=True, max_length=255)
+    source: str | None = None
     received_at: datetime = instant(default_now=True)

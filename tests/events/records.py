@@ -1,5 +1,6 @@
 """Records of events as a consumer gets them, and what their handlers leave in the database."""
 
+import codecs
 from dataclasses import replace
 from datetime import UTC, date, datetime
 
@@ -28,10 +29,10 @@ async def handle(clients: Clients, session: AsyncSession, event: Event) -> None:
     await handle_deadline(clients, session, event)
 
 
-def record_of(event: Event, event_id: str = "1") -> ConsumerRecord:
+def record_of(event: Event, event_id: str = "1", source: str = cloudevents.SOURCE) -> ConsumerRecord:
     """Return the record of an event, as a consumer gets it."""
     value = event.model_dump_json().encode()
-    attributes = cloudevents.headers_of(event_id, event, datetime.now(UTC))
+    attributes = cloudevents.headers_of(event_id, event, datetime.now(UTC)) | {"ce_source": source}
     return ConsumerRecord(
         topic=event.topic,
         partition=0,
@@ -45,6 +46,14 @@ def record_of(event: Event, event_id: str = "1") -> ConsumerRecord:
         serialized_value_size=len(value),
         headers=[(name, text.encode()) for name, text in attributes.items()],
     )
+
+
+def structured_record(event: Event, event_id: str = "1", source: str = cloudevents.SOURCE) -> ConsumerRecord:
+    """Return the record of an event in structured mode, with a byte order mark."""
+    attributes = {"specversion": "1.0", "id": event_id, "source": source, "type": event.type}
+    value = orjson.dumps({**attributes, "datacontenttype": "application/json", "data": event.model_dump(mode="json")})
+    content_type = b"application/cloudevents+json; charset=UTF-8"
+    return replace(record_of(event), value=codecs.BOM_UTF8 + value, headers=[("content-type", content_type)])
 
 
 def plain_record(value: object, topic: Topic = Topic.DEADLINES) -> ConsumerRecord:

@@ -2,22 +2,30 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import NamedTuple
+from urllib.parse import unquote
 
 import orjson
 import pytest
 import sqlalchemy as sa
 from aiokafka import AIOKafkaProducer
+from hypothesis import HealthCheck, given
+from hypothesis import settings as settings_of_hypothesis
+from hypothesis import strategies as st
+from prometheus_client import REGISTRY
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
 from app.auth.context import Context
 from app.clients import Clients
 from app.dev.embedded import Kafka
-from app.events.inbox import HANDLER_ATTEMPTS, handle_once
+from app.events import cloudevents
+from app.events.inbox import ERROR_MAX_CHARACTERS, HANDLER_ATTEMPTS, handle_once
 from app.events.types import CafeUnlinked, Event, Topic
 from app.handlers.subscribers import register
-from app.models import Cafe, Notification, NotificationKind, Order, Outbox
+from app.models import Cafe, Inbox, Notification, NotificationKind, Order, Outbox
 from app.resolvers import links
 from app.services.notifications import DeliveryTask
 from tests.conftest import MAX_ATTEMPTS, add_lunch
@@ -31,6 +39,7 @@ from tests.events.records import (
     notification_kinds,
     plain_record,
     record_of,
+    structured_record,
     task_value,
     with_keys,
 )
@@ -73,6 +82,104 @@ async def test_equal_events_with_different_ids_are_two(clients: Clients, unlinke
         await handle_once(clients, CONSUMER, record_of(unlinked, event_id), handle)
 
     assert await notification_kinds(clients) == [NotificationKind.UNLINKED, NotificationKind.UNLINKED]
+
+
+async def test_equal_ids_of_different_sources_are_two_events(clients: Clients, unlinked: CafeUnlinked) -> None:
+    """The source and the id together are the identity of an event, in every mode."""
+    records = [
+        record_of(unlinked, "7", "//erp"),
+        structured_record(unlinked, "7", "//crm"),
+        record_of(unlinked, "7"),
+        structured_record(unlinked, "7", "//erp"),
+        record_of(unlinked, "7", "//crm"),
+        structured_record(unlinked, "7"),
+    ]
+
+    for record in records:
+        await handle_once(clients, CONSUMER, record, handle)
+
+    assert await notification_kinds(clients) == [NotificationKind.UNLINKED] * 3
+
+
+@pytest.mark.parametrize("source", [cloudevents.SOURCE, "//erp"])
+async def test_an_event_that_an_older_version_handled_is_repeated(
+    clients: Clients, unlinked: CafeUnlinked, source: str
+) -> None:
+    """A row without a source, as older versions write it, counts for every source."""
+    assert await handle_as_older_version(clients, "7")
+
+    await handle_once(clients, CONSUMER, record_of(unlinked, "7", source), handle)
+
+    assert await notification_kinds(clients) == []
+
+
+@pytest.mark.parametrize("source", [cloudevents.SOURCE, "//erp"])
+async def test_an_older_version_finds_an_event_that_is_handled(
+    clients: Clients, unlinked: CafeUnlinked, source: str
+) -> None:
+    """During an upgrade a consumer of the older version, which looks for the id alone, does not handle an event again."""
+    await handle_once(clients, CONSUMER, record_of(unlinked, "7", source), handle)
+
+    assert not await handle_as_older_version(clients, "7")
+
+
+async def test_simultaneous_deliveries_have_one_effect(clients: Clients, unlinked: CafeUnlinked) -> None:
+    """Of simultaneous deliveries of two events with one id, each event has one effect."""
+    records = [record_of(unlinked, "7", source) for source in ("//erp", "//crm") * 4]
+
+    await asyncio.gather(*(handle_once(clients, CONSUMER, record, handle) for record in records))
+
+    assert await notification_kinds(clients) == [NotificationKind.UNLINKED] * 2
+
+
+async def test_a_message_that_breaks_the_reader_is_a_dead_letter(clients: Clients) -> None:
+    """A time that does not exist in UTC makes a dead letter with the reason, and is counted."""
+    before = REGISTRY.get_sample_value("lunch_bot_dead_letters_total", {"topic": Topic.DAILY_TASKS}) or 0
+
+    await handle_once(
+        clients, CONSUMER, plain_record(task_value(timestamp="0001-01-01T00:00:00+03:00"), Topic.DAILY_TASKS), handle
+    )
+
+    [letter] = await dead_letters(clients)
+    assert {name: letter[name] for name in ("x-error", "x-topic", "x-attempts")} == {
+        "x-error": "UnreadableEvent: timestamp: is out of range",
+        "x-topic": Topic.DAILY_TASKS,
+        "x-attempts": "1",
+    }
+    assert REGISTRY.get_sample_value("lunch_bot_dead_letters_total", {"topic": Topic.DAILY_TASKS}) == before + 1
+
+
+async def test_a_long_reason_is_cut(clients: Clients, unlinked: CafeUnlinked) -> None:
+    """The reason of a dead letter is short enough for a header, and is text in any case."""
+    record = replace(record_of(unlinked), headers=[("ce_id", b"7"), ("ce_type", b"\xff" * 10_000)])
+
+    await handle_once(clients, CONSUMER, record, handle)
+
+    [letter] = await dead_letters(clients)
+    assert len(unquote(letter["x-error"])) == ERROR_MAX_CHARACTERS
+
+
+@settings_of_hypothesis(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    key=st.none() | st.binary(max_size=20),
+    value=st.none() | st.binary() | st.text().map(str.encode),
+    headers=st.lists(
+        st.tuples(
+            st.sampled_from(["ce_id", "ce_type", "ce_source", "content-type"]) | st.text(max_size=9),
+            st.none() | st.binary(max_size=20) | st.sampled_from([b"cafe.unlinked", b"application/cloudevents+json"]),
+        )
+    ),
+)
+async def test_any_message_becomes_a_dead_letter(
+    clients: Clients, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes | None]]
+) -> None:
+    """Any bytes make exactly one dead letter."""
+    record = replace(plain_record(None), key=key, value=value, headers=headers)
+    before = len(await dead_letters(clients))
+
+    await handle_once(clients, CONSUMER, record, handle)
+
+    assert len(await dead_letters(clients)) == before + 1
 
 
 async def test_each_consumer_handles_an_event(clients: Clients, unlinked: CafeUnlinked) -> None:
@@ -179,6 +286,18 @@ async def test_a_deadline_from_kafka_is_handled(kafka: Kafka, kafka_clients: Cli
         await producer.send_and_wait(Topic.DEADLINES, orjson.dumps(deadline_value(ordered)))
 
     await until_notified(kafka_clients, NotificationKind.ORDERS)
+
+
+@pytest.mark.usefixtures("running_handlers")
+async def test_an_event_in_structured_mode_is_handled(
+    kafka: Kafka, kafka_clients: Clients, unlinked: CafeUnlinked
+) -> None:
+    """An event in structured mode has the same effect as ours."""
+    record = structured_record(unlinked)
+    async with producing(kafka) as producer:
+        await send(producer, RawMessage(record.key, record.value, dict(record.headers)))
+
+    await until_notified(kafka_clients, NotificationKind.UNLINKED)
 
 
 async def test_a_task_from_kafka_is_handled(kafka: Kafka, kafka_clients: Clients) -> None:
@@ -318,6 +437,13 @@ async def test_there_are_no_replies(kafka: Kafka, kafka_clients: Clients, unlink
     await until_notified(kafka_clients, NotificationKind.UNLINKED, times=2)
 
     assert await topic_length(kafka, Topic.DEAD_LETTERS) == 0
+
+
+async def handle_as_older_version(clients: Clients, event_id: str) -> bool:
+    """Record an event in the inbox as versions without sources do. Return whether they would handle it."""
+    async with clients.db() as session:
+        row = insert(Inbox).values(consumer=CONSUMER, event_id=event_id).on_conflict_do_nothing()
+        return await session.scalar(row.returning(col(Inbox.event_id))) is not None
 
 
 def message_of(event: Event, event_id: str = "1") -> RawMessage:
