@@ -3,7 +3,6 @@
 import datetime as dt
 from collections.abc import Sequence
 from typing import Annotated
-from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 from pydantic import AfterValidator
@@ -13,7 +12,7 @@ from app.auth.access import allow
 from app.auth.context import Context
 from app.models import Cafe, Deadline, DeadlineInput, Role
 from app.models.deadlines import DAYS_PER_WEEK
-from app.services.deadlines import Availability, find_availabilities, pass_deadline
+from app.services.deadlines import Availability, find_availabilities, pass_deadline, today_in
 from app.services.pagination import SortOrder
 from app.services.rows import FOR_KEY_SHARE, FOR_UPDATE, get_row, group_by_cafe
 from app.validation import Date
@@ -78,7 +77,7 @@ async def list_order_week(ctx: Context, cafe_id: int) -> list[Availability]:
     """
     async with ctx.clients.db() as session:
         cafe = await get_row(session, Cafe, cafe_id)
-        today = ctx.now().astimezone(ZoneInfo(cafe.timezone)).date()
+        today = today_in(cafe.timezone, ctx.now())
         dates = [today + dt.timedelta(days=days) for days in range(DAYS_PER_WEEK)]
         return await find_availabilities(session, cafe, dates, ctx.now())
 

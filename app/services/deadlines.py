@@ -4,6 +4,7 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import groupby
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
@@ -15,10 +16,17 @@ from sqlmodel import col, select
 from app.events.outbox import record
 from app.events.types import DeadlinePassed
 from app.models import Cafe, Combo, Deadline, DeliveryDay, MenuItem, Order, OrderStatus
+from app.models.deadlines import ADVANCE_DAYS_MAX
 from app.services.rows import FOR_SHARE, FOR_UPDATE, get_row
 
 DAYS_AHEAD_MAX = 90
 """How many days ahead users may order: no cafe knows its menu beyond that."""
+
+OLDEST_DEADLINE = dt.timedelta(days=ADVANCE_DAYS_MAX + 2)
+"""How long ago the deadline of a day that is not over may be: the day itself, and a day for the time zones."""
+
+MISSED_WITHIN = dt.timedelta(hours=24)
+"""How old the deadline of a day that is over may be. A deadline just before midnight passes when its day is over."""
 
 
 class Refusal(StrEnum):
@@ -145,24 +153,67 @@ async def find_closings(
 
     Two statements, for any number of cafes.
     """
-    query = select(Deadline, Cafe.timezone).join(Cafe).where(Deadline.is_enabled)
-    schedule = await session.execute(query if cafe_id is None else query.where(Cafe.id == cafe_id))
-    found = [
-        Closing(deadline.cafe_id, date, closes_at)
-        for deadline, timezone in schedule
-        for date in _dates_between(deadline, ZoneInfo(timezone), begin, end)
-        if begin < (closes_at := deadline.closes_at(date, timezone)) <= end
-    ]
-    dates = [closing.date for closing in found]
-    announced = select(DeliveryDay).where(
+    return await _not_announced(session, [closing for closing, _ in await _scheduled(session, begin, end, cafe_id)])
+
+
+async def find_passed(session: AsyncSession, now: dt.datetime) -> list[Closing]:
+    """Find the deadlines that have passed, the earliest first, of days that are neither announced nor over.
+
+    It does not matter how long ago they passed: no worker ran, or the week or the cafe's time zone has changed. A day
+    that is over counts for a while (see `MISSED_WITHIN`). Two statements, for any number of cafes.
+    """
+    return await _not_announced(
+        session,
+        [
+            closing
+            for closing, timezone in await _scheduled(session, now - OLDEST_DEADLINE, now)
+            if closing.date >= today_in(timezone, now) or closing.closes_at > now - MISSED_WITHIN
+        ],
+    )
+
+
+async def _scheduled(
+    session: AsyncSession, begin: dt.datetime, end: dt.datetime, cafe_id: int | None = None
+) -> list[tuple[Closing, str]]:
+    """Find the deadlines after `begin` and not after `end`, with the time zones of their cafes."""
+    query = select(Deadline, Cafe.timezone).join(Cafe).where(Deadline.is_enabled).order_by(col(Deadline.cafe_id))
+    rows = await session.execute(query if cafe_id is None else query.where(Cafe.id == cafe_id))
+    found: list[tuple[Closing, str]] = []
+    for cafe, schedule in groupby(rows, lambda row: row[0].cafe_id):
+        found += [
+            (Closing(cafe, date, closes_at), timezone)
+            for deadline, timezone in schedule
+            for date in _dates_between(deadline, ZoneInfo(timezone), begin, end)
+            if begin < (closes_at := deadline.closes_at(date, timezone)) <= end
+        ]
+    return found
+
+
+async def _not_announced(session: AsyncSession, closings: Sequence[Closing]) -> list[Closing]:
+    """Leave out announced days, and sort by time."""
+    dates = [closing.date for closing in closings]
+    announced = sa.select(col(DeliveryDay.cafe_id), col(DeliveryDay.date)).where(
         col(DeliveryDay.date).between(min(dates, default=None), max(dates, default=None)),
         col(DeliveryDay.announced_at).is_not(None),
     )
-    done = {(day.cafe_id, day.date) for day in await session.scalars(announced)} if found else set()
+    done = {(cafe_id, date) for cafe_id, date in await session.execute(announced)} if closings else set()
     return sorted(
-        (closing for closing in found if (closing.cafe_id, closing.date) not in done),
+        (closing for closing in closings if (closing.cafe_id, closing.date) not in done),
         key=lambda closing: (closing.closes_at, closing.cafe_id),
     )
+
+
+def today_in(timezone: str, now: dt.datetime) -> dt.date:
+    """Return the date in a time zone."""
+    return now.astimezone(ZoneInfo(timezone)).date()
+
+
+def earliest_today(now: dt.datetime) -> dt.date:
+    """Return the date in the time zone where it is earliest.
+
+    It is for statements: PostgreSQL need not know all time zones that Python knows.
+    """
+    return now.astimezone(dt.UTC).date() - dt.timedelta(days=1)
 
 
 def _dates_between(deadline: Deadline, zone: ZoneInfo, begin: dt.datetime, end: dt.datetime) -> list[dt.date]:
@@ -191,7 +242,7 @@ def _availability(
         refusal = Refusal.DEADLINE_PASSED
     elif not cafe.is_active:
         refusal = Refusal.CAFE_DEACTIVATED
-    elif date > now.astimezone(ZoneInfo(cafe.timezone)).date() + dt.timedelta(days=DAYS_AHEAD_MAX):
+    elif date > today_in(cafe.timezone, now) + dt.timedelta(days=DAYS_AHEAD_MAX):
         refusal = Refusal.TOO_FAR_AHEAD
     seconds_left = int((closes_at - now).total_seconds()) if closes_at is not None and refusal is None else None
     return Availability(cafe.id, date, closes_at, seconds_left, refusal, announced_at)

@@ -24,7 +24,7 @@ from app.models import (
     OrderStatus,
 )
 from app.models.notifications import IS_UNFINISHED
-from app.services.deadlines import lock_day
+from app.services.deadlines import earliest_today, lock_day, today_in
 from app.services.notification_kinds import ACKNOWLEDGED_KINDS, KINDS, Audience, Text, render
 from app.services.order_diff import Snapshot, changes_since, day_orders, snapshot_of
 from app.services.orders import find_orders_of_day
@@ -201,11 +201,12 @@ async def is_outdated(session: AsyncSession, notification: Notification) -> bool
 
 
 async def find_days_without_message(
-    session: AsyncSession, begin: dt.datetime, end: dt.datetime
+    session: AsyncSession, now: dt.datetime, announced_before: dt.datetime
 ) -> list[tuple[int, dt.date]]:
-    """Find cafes and dates that were closed between these instants, have orders, and have no order list.
+    """Find cafes and dates that were announced, have orders, have no order list, and are not over.
 
-    Past days are left out.
+    Args:
+        announced_before: The latest time of the announcement.
     """
     has_orders = sa.exists().where(
         col(Order.cafe_id) == DeliveryDay.cafe_id,
@@ -217,19 +218,21 @@ async def find_days_without_message(
         col(Notification.date) == DeliveryDay.date,
         col(Notification.kind) == NotificationKind.ORDERS,
     )
-    today = sa.cast(sa.func.timezone(Cafe.timezone, sa.func.now()), sa.Date)
     days = (
-        sa.select(col(DeliveryDay.cafe_id), col(DeliveryDay.date))
+        sa.select(col(DeliveryDay.cafe_id), col(DeliveryDay.date), col(Cafe.timezone))
         .join(Cafe, col(Cafe.id) == DeliveryDay.cafe_id)
         .where(
-            col(DeliveryDay.announced_at).between(begin, end),
-            col(DeliveryDay.date) >= today,
+            col(DeliveryDay.announced_at) <= announced_before,
+            col(DeliveryDay.date) >= earliest_today(now),
             has_orders,
             ~has_message,
         )
         .order_by(col(DeliveryDay.announced_at))
     )
-    return [(cafe_id, date) for cafe_id, date in await session.execute(days)]
+    found: list[tuple[int, dt.date]] = []
+    for cafe_id, date, timezone in await session.execute(days):
+        found += [(cafe_id, date)] if date >= today_in(timezone, now) else []
+    return found
 
 
 async def get_notification(session: AsyncSession, notification_id: int, *, is_locked: bool = False) -> Notification:

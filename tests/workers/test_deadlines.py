@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
 
 import orjson
 import pytest
@@ -10,7 +11,17 @@ from sqlmodel import col, select
 
 from app.auth.context import Context
 from app.clients import Clients
-from app.models import Cafe, Deadline, DeliveryDay, Notification, NotificationKind, Order, OrderStatus, Outbox
+from app.models import (
+    Cafe,
+    Deadline,
+    DeadlineInput,
+    DeliveryDay,
+    Notification,
+    NotificationKind,
+    Order,
+    OrderStatus,
+    Outbox,
+)
 from app.resolvers import deadlines, orders
 from app.services import deadlines as deadlines_service
 from app.settings import Settings
@@ -30,8 +41,24 @@ async def announced_days(clients: Clients) -> list[tuple[int, date]]:
     """Return the cafes and dates of the deadline events that wait for Kafka."""
     async with clients.db() as session:
         rows = await session.execute(sa.select(Outbox.c.headers, Outbox.c.payload).order_by(Outbox.c.id))
-        values = [orjson.loads(payload) for headers, payload in rows if headers["ce_type"] == "deadline.passed"]
+        values = [orjson.loads(payload) for headers, payload in rows if headers.get("ce_type") == "deadline.passed"]
     return [(value["cafe_id"], date.fromisoformat(value["date"])) for value in values]
+
+
+async def announced_by(clients: Clients, now: str) -> list[date]:
+    """Run the job, and return all dates that are announced by then."""
+    await announce_passed(clients, datetime.fromisoformat(now))
+    return [day for _, day in await announced_days(clients)]
+
+
+async def set_week(manager: Context, cafe: Cafe, deadlines_of_a_day: list[tuple[time, int]]) -> None:
+    """Give all weekdays of a cafe this deadline and its days in advance, or none."""
+    week = [
+        DeadlineInput(weekday=weekday, deadline_time=at, advance_days=advance_days)
+        for weekday in range(7)
+        for at, advance_days in deadlines_of_a_day
+    ]
+    await deadlines.set_deadlines(manager, cafe.id, week)
 
 
 async def until_a_transaction_waits(clients: Clients) -> None:
@@ -84,12 +111,74 @@ async def test_a_deadline_is_announced_once(clients: Clients) -> None:
     assert await event_types(clients) == ["deadline.passed"]
 
 
-@pytest.mark.parametrize(("late", "announced"), [(DAY - MINUTE, 1), (DAY + MINUTE, 0)])
-async def test_a_missed_deadline_is_announced_within_a_day(clients: Clients, late: timedelta, announced: int) -> None:
-    """A deadline that passed while no worker ran is announced up to a day later."""
-    await add_scheduled(clients)
+NOT_OVER = {
+    "the next day": ("UTC", 1, "2026-03-05T23:59Z", 1),
+    "the day is over": ("UTC", 1, "2026-03-06T00:00Z", 0),
+    "two weeks later": ("UTC", 14, "2026-03-18T23:59Z", 1),
+    "two weeks later, and over": ("UTC", 14, "2026-03-19T00:00Z", 0),
+    "over in UTC only": ("America/New_York", 3, "2026-03-08T03:59Z", 1),
+    "over in the cafe only": ("Pacific/Auckland", 3, "2026-03-07T11:00Z", 0),
+    "a day before the clocks go forward": ("Europe/Berlin", 14, "2026-03-18T22:59Z", 1),
+}
 
-    assert await announce_passed(clients, CLOSING + late) == announced
+
+@pytest.mark.parametrize(("timezone", "advance_days", "now", "announced"), NOT_OVER.values(), ids=NOT_OVER)
+async def test_a_missed_deadline_is_announced_until_the_day_is_over(
+    clients: Clients, timezone: str, advance_days: int, now: str, announced: int
+) -> None:
+    """A deadline that passed while no worker ran is announced until the delivery day is over in the cafe's time zone."""
+    delivery = WEDNESDAY + advance_days * DAY
+    await add_scheduled(clients, timezone=timezone, delivery=delivery, advance_days=advance_days)
+
+    found = [day for day in await announced_by(clients, now) if day == delivery]
+
+    assert len(found) == announced
+
+
+@pytest.mark.parametrize(("late", "announced"), [(DAY - MINUTE, 1), (DAY + MINUTE, 0)])
+async def test_a_deadline_at_the_end_of_its_day_is_announced_within_a_day(
+    clients: Clients, late: timedelta, announced: int
+) -> None:
+    """A deadline in the last minute of the delivery day is announced after midnight, within a day."""
+    await add_scheduled(clients, delivery=WEDNESDAY, at=time(23, 59, 30), advance_days=0)
+
+    assert len(await announced_by(clients, str(datetime(2026, 3, 4, 23, 59, 30, tzinfo=UTC) + late))) == announced
+
+
+WEEKS = {
+    "an earlier deadline": [[(time(12), 5)]],
+    "no delivery, then an earlier deadline": [[], [(time(9), 4)]],
+}
+
+
+@pytest.mark.parametrize("weeks", WEEKS.values(), ids=WEEKS)
+async def test_a_deadline_that_is_moved_to_the_past_is_announced(
+    clients: Clients, user: Context, manager: Context, lunch: Lunch, weeks: list[list[tuple[time, int]]]
+) -> None:
+    """If a new week moves a deadline days back, the next tick announces the day and confirms its orders."""
+    await set_week(manager, lunch.cafe, [(time(23, 59), 0)])
+    order = await orders.place_order(user, lunch.cafe.id, datetime.now(UTC).date() + 2 * DAY, lunch.meal)
+    for week in weeks:
+        await set_week(manager, lunch.cafe, week)
+
+    await announce_passed(clients, datetime.now(UTC))
+
+    async with clients.db() as session:
+        assert (await session.get_one(Order, order.id)).status is OrderStatus.CONFIRMED
+    assert (lunch.cafe.id, order.date) in await announced_days(clients)
+
+
+async def test_a_deadline_that_a_new_time_zone_moves_to_the_past_is_announced(clients: Clients) -> None:
+    """If a cafe moves to a time zone where the deadline passed long ago, the next tick announces the day."""
+    delivery = WEDNESDAY + 14 * DAY
+    await add_scheduled(clients, timezone="Pacific/Niue", delivery=delivery, advance_days=14)
+    before = await announced_by(clients, "2026-03-04T21:00Z")
+    async with clients.db() as session:
+        await session.execute(sa.update(Cafe).values(timezone="Pacific/Kiritimati"))
+
+    after = await announced_by(clients, "2026-03-04T21:00Z")
+
+    assert (delivery in before, delivery in after) == (False, True)
 
 
 async def test_missed_deadlines_are_announced_in_order(clients: Clients) -> None:
@@ -118,7 +207,7 @@ async def test_a_deadline_may_be_days_ahead(clients: Clients, advance_days: int)
 
     await announce_passed(clients, CLOSING)
 
-    assert await announced_days(clients) == [(cafe.id, delivery)]
+    assert (await announced_days(clients))[-1] == (cafe.id, delivery)
 
 
 DST = {
@@ -297,3 +386,21 @@ async def test_managers_are_alerted_of_orders_without_a_recipient(
         (NotificationKind.ALERT, MANAGERS),
         (NotificationKind.ORDERS, CHAT),
     ]
+
+
+@pytest.mark.parametrize(("after_its_end", "kinds"), [(-MINUTE, [NotificationKind.ORDERS]), (timedelta(0), [])])
+async def test_a_late_order_list_is_sent_until_the_day_is_over(
+    clients: Clients, user: Context, lunch: Lunch, after_its_end: timedelta, kinds: list[NotificationKind]
+) -> None:
+    """A cafe whose day was closed days ago gets its order list when it has a chat, until the day is over there."""
+    await orders.place_order(user, lunch.cafe.id, lunch.open_date, lunch.meal)
+    async with clients.db() as session:
+        await deadlines_service.close_day(session, lunch.cafe.id, lunch.open_date, datetime.now(UTC) - 2 * DAY)
+        cafe = await session.get_one(Cafe, lunch.cafe.id)
+        cafe.tg_chat_id, cafe.linked_at, cafe.timezone = CHAT, CLOSING, "America/New_York"
+    midnight = datetime.combine(lunch.open_date + DAY, time(), ZoneInfo("America/New_York"))
+
+    await announce_missed(clients, midnight.astimezone(UTC) + after_its_end)
+
+    async with clients.db() as session:
+        assert list(await session.scalars(select(Notification.kind))) == kinds
