@@ -17,6 +17,7 @@ from app.events.outbox import record
 from app.events.types import DeadlinePassed
 from app.models import Cafe, Combo, Deadline, DeliveryDay, MenuItem, Order, OrderStatus
 from app.models.deadlines import ADVANCE_DAYS_MAX
+from app.services.failures import contain_failure
 from app.services.rows import FOR_SHARE, FOR_UPDATE, get_row
 
 DAYS_AHEAD_MAX = 90
@@ -175,17 +176,21 @@ async def find_passed(session: AsyncSession, now: dt.datetime) -> list[Closing]:
 async def _scheduled(
     session: AsyncSession, begin: dt.datetime, end: dt.datetime, cafe_id: int | None = None
 ) -> list[tuple[Closing, str]]:
-    """Find the deadlines after `begin` and not after `end`, with the time zones of their cafes."""
+    """Find the deadlines after `begin` and not after `end`, with the time zones of their cafes.
+
+    A cafe whose time zone does not exist any more is left out.
+    """
     query = select(Deadline, Cafe.timezone).join(Cafe).where(Deadline.is_enabled).order_by(col(Deadline.cafe_id))
     rows = await session.execute(query if cafe_id is None else query.where(Cafe.id == cafe_id))
     found: list[tuple[Closing, str]] = []
     for cafe, schedule in groupby(rows, lambda row: row[0].cafe_id):
-        found += [
-            (Closing(cafe, date, closes_at), timezone)
-            for deadline, timezone in schedule
-            for date in _dates_between(deadline, ZoneInfo(timezone), begin, end)
-            if begin < (closes_at := deadline.closes_at(date, timezone)) <= end
-        ]
+        with contain_failure("cafe.skipped", cafe=cafe):
+            found += [
+                (Closing(cafe, date, closes_at), timezone)
+                for deadline, timezone in schedule
+                for date in _dates_between(deadline, ZoneInfo(timezone), begin, end)
+                if begin < (closes_at := deadline.closes_at(date, timezone)) <= end
+            ]
     return found
 
 

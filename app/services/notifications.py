@@ -25,6 +25,7 @@ from app.models import (
 )
 from app.models.notifications import IS_UNFINISHED
 from app.services.deadlines import earliest_today, lock_day, today_in
+from app.services.failures import contain_failure
 from app.services.notification_kinds import ACKNOWLEDGED_KINDS, KINDS, Audience, Text, render
 from app.services.order_diff import Snapshot, changes_since, day_orders, snapshot_of
 from app.services.orders import find_orders_of_day
@@ -231,7 +232,8 @@ async def find_days_without_message(
     )
     found: list[tuple[int, dt.date]] = []
     for cafe_id, date, timezone in await session.execute(days):
-        found += [(cafe_id, date)] if date >= today_in(timezone, now) else []
+        with contain_failure("cafe.skipped", cafe=cafe_id):
+            found += [(cafe_id, date)] if date >= today_in(timezone, now) else []
     return found
 
 

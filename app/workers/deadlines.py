@@ -8,6 +8,7 @@ from app.clients import Clients
 from app.log import get_log
 from app.models import Cafe
 from app.services.deadlines import find_passed, pass_deadline
+from app.services.failures import contain_failure
 from app.services.notifications import alert, announce_day, find_days_without_message
 from app.telegram import notification_texts
 
@@ -27,11 +28,9 @@ async def announce_passed(clients: Clients, now: dt.datetime) -> int:
         passed = await find_passed(session, now)
     announced = 0
     for closing in passed:
-        try:
+        with contain_failure("deadline.not_announced", cafe=closing.cafe_id, date=str(closing.date)):
             async with clients.db() as session:
                 announced += await pass_deadline(session, closing.cafe_id, closing.date, now)
-        except Exception:  # the other days must not wait; the next minute retries this one
-            log.exception("deadline.not_announced", cafe=closing.cafe_id, date=str(closing.date))
     if announced:
         log.info("deadlines.announced", deadlines=announced)
     return announced
@@ -41,13 +40,14 @@ async def announce_missed(clients: Clients, now: dt.datetime) -> None:
     """Send the order lists of days that were closed a while ago and have none, until the day is over.
 
     The event may be lost or late; the cafe may have a chat now. If the cafe still has no chat or is deactivated, the
-    managers are alerted, once.
+    managers are alerted, once. Each day is a separate transaction.
     """
     async with clients.db() as session:
         missed = await find_days_without_message(session, now, now - EVENT_PATIENCE)
     for cafe_id, date in missed:
-        async with clients.db() as session:
-            await _announce_missed(clients, session, cafe_id, date)
+        with contain_failure("orders.not_queued", cafe=cafe_id, date=str(date)):
+            async with clients.db() as session:
+                await _announce_missed(clients, session, cafe_id, date)
 
 
 async def _announce_missed(clients: Clients, session: AsyncSession, cafe_id: int, date: dt.date) -> None:

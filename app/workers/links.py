@@ -13,6 +13,7 @@ from app.clients import Clients
 from app.log import get_log
 from app.models import Cafe, DeliveryDay
 from app.services.deadlines import Closing, find_closings
+from app.services.failures import contain_failure
 from app.services.links import migrate_chat, unlink_unreachable_chat
 from app.telegram.sender import ChatGone, ChatMoved, DeliveryUnknown, NotSent, translate_errors
 
@@ -26,7 +27,10 @@ MAX_CHECKS = 5
 
 
 async def check_chats(clients: Clients, bot: Bot, now: datetime) -> None:
-    """Check before a deadline that the cafe's chat can be reached. If not, managers are alerted in time."""
+    """Check before a deadline that the cafe's chat can be reached. If not, managers are alerted in time.
+
+    A check that fails does not stop the others, and is repeated in the next minute.
+    """
     async with clients.db() as session:
         upcoming = await find_closings(session, now, now + CHECK_AHEAD)
         chats = await _find_unchecked_chats(session, upcoming)
@@ -34,7 +38,8 @@ async def check_chats(clients: Clients, bot: Bot, now: datetime) -> None:
 
     async def check(closing: Closing, chat_id: int) -> None:
         async with running:
-            await _check_chat(clients, bot, closing, chat_id, now)
+            with contain_failure("chat.not_checked", cafe=closing.cafe_id):
+                await _check_chat(clients, bot, closing, chat_id, now)
 
     async with asyncio.TaskGroup() as checks:
         for closing, chat_id in chats:

@@ -13,6 +13,7 @@ from app.ai.recommendation import Recommendation
 from app.clients import Clients
 from app.log import get_log, without_bot_tokens
 from app.models import ItemStatus, Language, RecommendationItem, User
+from app.services.failures import count_failure
 from app.telegram import texts
 from app.telegram.calls import wait_for_slot
 from app.telegram.limiter import Limiter
@@ -37,7 +38,7 @@ class Outcome(Enum):
 
     SENT = auto()
     DROPPED = auto()
-    """Telegram refuses it, or the delivery is unknown."""
+    """Telegram refuses it, the delivery is unknown, or it failed unexpectedly."""
     DEFERRED = auto()
     """It was certainly not sent: there is no slot, or Telegram or Redis is unavailable."""
 
@@ -58,7 +59,7 @@ async def send_morning_messages(clients: Clients, bot: Bot, limiter: Limiter, no
     ends = clock() + JOB_BUDGET.total_seconds()
     while clock() < ends and (batch := await _claim(clients, local.date(), now, deferred)):
         async with asyncio.TaskGroup() as sending:
-            tasks = [sending.create_task(_send(clients, bot, limiter, item, language)) for item, language in batch]
+            tasks = [sending.create_task(_try_to_send(clients, bot, limiter, item, language)) for item, language in batch]
         outcomes = [task.result() for task in tasks]
         sent += outcomes.count(Outcome.SENT)
         deferred |= {
@@ -97,6 +98,15 @@ async def _claim(
         for item, _ in rows:
             item.notified_at = now
     return [(item, Language(language).value) for item, language in rows]
+
+
+async def _try_to_send(clients: Clients, bot: Bot, limiter: Limiter, item: RecommendationItem, locale: str) -> Outcome:
+    """Send a message. Its failure must not cancel the other messages of the batch, which are recorded as sent."""
+    try:
+        return await _send(clients, bot, limiter, item, locale)
+    except Exception as error:  # noqa: BLE001 logged and counted
+        count_failure("morning_message.not_sent", error, tgid=item.user_tgid)
+        return Outcome.DROPPED
 
 
 async def _send(clients: Clients, bot: Bot, limiter: Limiter, item: RecommendationItem, locale: str) -> Outcome:

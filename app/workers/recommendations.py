@@ -15,10 +15,11 @@ from app.ai.key_pool import KeyPool, KeysExhausted, requests_left
 from app.ai.prompts import CafeMenu, build_prompt
 from app.ai.recommendation import Recommendation
 from app.clients import Clients
-from app.errors import BadInput, ServiceUnavailable
+from app.errors import BadInput, ServiceUnavailable, as_lunchbot_error
 from app.log import get_log
 from app.models import PauseReason, RecommendationRun, RunStatus
 from app.services import run_items, runs
+from app.services.failures import count_failure
 from app.services.gemini_keys import key_pool
 from app.services.recommendations import store_recommendations, today
 from app.services.rows import get_row
@@ -29,7 +30,7 @@ from app.services.users import get_user
 log = get_log(__name__)
 
 MAX_CONSECUTIVE_FAILURES = 5
-"""After so many refused requests or invalid answers in a row, the cause is not the users, and the run pauses."""
+"""After so many failures in a row (refused requests, invalid answers), the cause is not the users, and the run pauses."""
 
 BATCH_SIZE = 10
 """How many users are claimed at a time: their statistics are one statement."""
@@ -170,7 +171,10 @@ async def _make(
 async def _process(
     clients: Clients, gemini: Gemini, pool: KeyPool, date: dt.date, tgids: Sequence[int], ends: float, failures: int
 ) -> int:
-    """Make the recommendations of some users. Takes and returns the number of consecutive failures."""
+    """Make the recommendations of some users. Takes and returns the number of consecutive failures.
+
+    An unexpected failure of one user does not stop the others; the outage of a service stops them all.
+    """
     async with clients.db() as session:
         menu = await find_menu(session)
         known = await find_user_data(session, tgids, date)
@@ -183,14 +187,12 @@ async def _process(
             continue
         try:
             made = await _make(gemini, pool, menu, data, ends - time.monotonic())
+            await _record_done(clients, date, tgid, made)
         except (InvalidAnswer, RequestRefused) as error:
             log.warning("recommendation.failed", tgid=tgid, kind=type(error).__name__, error=str(error))
             fails_after = REFUSALS_MAX if isinstance(error, RequestRefused) else FAIL_IMMEDIATELY
             await _record_failure(clients, date, tgid, str(error), fails_after)
             failures += 1
-            if failures == MAX_CONSECUTIVE_FAILURES:
-                await _pause(clients, date, PauseReason.GEMINI_UNAVAILABLE)
-                return 0
         except KeysExhausted as exhausted:
             reason = PauseReason.QUOTA_EXHAUSTED if exhausted.until else PauseReason.KEYS_DISABLED
             await _pause(clients, date, reason, exhausted.until)
@@ -200,9 +202,14 @@ async def _process(
             await _record_failure(clients, date, tgid, str(error), None)
             await _pause(clients, date, PauseReason.GEMINI_UNAVAILABLE)
             return 0
+        except Exception as error:  # noqa: BLE001 logged and counted
+            await _record_unexpected_failure(clients, date, tgid, error)
+            failures += 1
         else:
             failures = 0
-            await _record_done(clients, date, tgid, made)
+        if failures == MAX_CONSECUTIVE_FAILURES:
+            await _pause(clients, date, PauseReason.GEMINI_UNAVAILABLE)
+            return 0
     return failures
 
 
@@ -219,6 +226,14 @@ async def _record_done(clients: Clients, date: dt.date, tgid: int, recommendatio
 async def _record_failure(clients: Clients, date: dt.date, tgid: int, error: str, fails_after: int | None) -> None:
     async with clients.db() as session:
         await run_items.record_failure(session, date, tgid, error, fails_after)
+
+
+async def _record_unexpected_failure(clients: Clients, date: dt.date, tgid: int, error: Exception) -> None:
+    """Raises `error` if a service is unavailable: then the user is not the cause."""
+    if isinstance(as_lunchbot_error(error), ServiceUnavailable):
+        raise error
+    count_failure("recommendation.not_made", error, tgid=tgid)
+    await _record_failure(clients, date, tgid, type(error).__name__, REFUSALS_MAX)
 
 
 async def _pause(clients: Clients, date: dt.date, reason: PauseReason, until: dt.datetime | None = None) -> None:

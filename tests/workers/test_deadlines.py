@@ -28,6 +28,7 @@ from app.settings import Settings
 from app.workers.deadlines import announce_missed, announce_passed
 from tests.conftest import USER_TGID, Lunch, add_lunch, event_types
 from tests.servers import DEADLINE_S, POLL_S
+from tests.workers.failures import RefuseRows, failures
 from tests.workers.schedule import CHAT, CLOSING, DAY, HOUR, MANAGERS, MINUTE, THURSDAY, WEDNESDAY, add_scheduled
 
 
@@ -404,3 +405,58 @@ async def test_a_late_order_list_is_sent_until_the_day_is_over(
 
     async with clients.db() as session:
         assert list(await session.scalars(select(Notification.kind))) == kinds
+
+
+async def test_a_failure_of_one_cafe_does_not_stop_the_order_lists_of_others(
+    clients: Clients, user: Context, refuse_rows: RefuseRows
+) -> None:
+    """If the order list of one cafe fails, the cafes behind it get theirs, and the failure is counted."""
+    lunches = [
+        await add_lunch(clients, f"Cafe {number}", tg_chat_id=CHAT - number, linked_at=CLOSING) for number in range(3)
+    ]
+    now = datetime.now(UTC)
+    for lunch in lunches:
+        await orders.place_order(user, lunch.cafe.id, lunch.open_date, lunch.meal)
+        async with clients.db() as session:
+            await deadlines_service.close_day(session, lunch.cafe.id, lunch.open_date, now - HOUR)
+    await refuse_rows(Notification, cafe_id=lunches[0].cafe.id)
+    before = failures("orders.not_queued")
+
+    await announce_missed(clients, now)
+
+    async with clients.db() as session:
+        assert list(await session.scalars(select(Notification.tg_chat_id))) == [CHAT - 1, CHAT - 2]
+    assert failures("orders.not_queued") == before + 1
+
+
+async def test_a_failure_of_one_cafe_does_not_stop_the_announcements_of_others(
+    clients: Clients, refuse_rows: RefuseRows
+) -> None:
+    """If the announcement of one cafe fails, the cafes behind it are announced."""
+    cafes = [await add_scheduled(clients, f"Cafe {number}") for number in range(3)]
+    await refuse_rows(DeliveryDay, cafe_id=cafes[0].id)
+
+    assert await announce_passed(clients, CLOSING) == 2
+
+    assert await announced_days(clients) == [(cafe.id, THURSDAY) for cafe in cafes[1:]]
+
+
+async def test_a_cafe_without_a_time_zone_does_not_stop_the_others(clients: Clients, user: Context) -> None:
+    """A cafe whose time zone does not exist any more is left out; the others are announced and get their lists."""
+    lunches = [
+        await add_lunch(clients, f"Cafe {number}", tg_chat_id=CHAT - number, linked_at=CLOSING) for number in range(2)
+    ]
+    now = datetime.now(UTC)
+    for lunch in lunches:
+        await orders.place_order(user, lunch.cafe.id, lunch.open_date, lunch.meal)
+        async with clients.db() as session:
+            await deadlines_service.close_day(session, lunch.cafe.id, lunch.open_date, now - HOUR)
+    async with clients.db() as session:
+        await session.execute(sa.update(Cafe).where(col(Cafe.id) == lunches[0].cafe.id).values(timezone="Mars/Olympus"))
+
+    await announce_passed(clients, now)
+    await announce_missed(clients, now)
+
+    assert {cafe_id for cafe_id, _ in await announced_days(clients)} == {lunches[1].cafe.id}
+    async with clients.db() as session:
+        assert list(await session.scalars(select(Notification.tg_chat_id))) == [CHAT - 1]

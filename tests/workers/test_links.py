@@ -16,9 +16,10 @@ from app.events.types import UnlinkReason
 from app.models import Cafe, DeliveryDay, Outbox
 from app.resolvers import deadlines
 from app.telegram.sender import make_bot
-from app.workers.links import check_chats
+from app.workers.links import MAX_CHECKS, check_chats
 from tests.conftest import event_types
 from tests.telegram_standin import TOKEN, World
+from tests.workers.failures import RefuseRows
 from tests.workers.schedule import CLOSING, DAY, HOUR, MINUTE, THURSDAY, add_scheduled
 
 
@@ -198,3 +199,15 @@ async def test_simultaneous_workers_unlink_a_chat_once(clients: Clients, world: 
     await asyncio.gather(*(check_chats(clients, world.bot, CLOSING - HOUR) for _ in range(3)))
 
     assert await unlinkings(clients) == [(cafe.id, UnlinkReason.CHAT_GONE)]
+
+
+async def test_a_failure_of_one_cafe_does_not_stop_the_checks_of_others(
+    clients: Clients, world: World, refuse_rows: RefuseRows
+) -> None:
+    """If the check of one cafe's chat fails, the other chats are checked, more than at the same time."""
+    cafes = [await add_linked_cafe(clients, world.group(), f"Cafe {number}") for number in range(MAX_CHECKS + 2)]
+    await refuse_rows(DeliveryDay, cafe_id=cafes[0].id)
+
+    await check_chats(clients, world.bot, CLOSING - HOUR)
+
+    assert [await was_checked(clients, cafe) for cafe in cafes] == [False, *[True] * (len(cafes) - 1)]

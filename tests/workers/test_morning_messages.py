@@ -290,3 +290,16 @@ async def test_messages_are_deferred_while_redis_is_unavailable(
         assert await send_all(without_redis, world) == 0
 
     assert await send_all(clients, world, MORNING_AT + timedelta(minutes=1)) == 3
+
+
+async def test_a_failure_of_one_user_does_not_stop_the_messages_of_others(clients: Clients, world: World) -> None:
+    """If the recommendation of one user is unreadable, the others get theirs."""
+    chats = [world.person() for _ in range(3)]
+    await add_recommended(clients, *chats)
+    async with clients.db() as session:
+        item = await session.get_one(RecommendationItem, (TODAY, chats[0].id))
+        item.recommendation = {"tips": "none"}
+
+    await send_all(clients, world)
+
+    assert [len(read_in(chat)) for chat in chats] == [0, 1, 1]

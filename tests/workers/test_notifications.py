@@ -17,6 +17,7 @@ from app.settings import Settings
 from app.telegram import notification_texts
 from app.workers.notifications import send_reminders
 from tests.conftest import add_cafe
+from tests.workers.failures import RefuseRows
 from tests.workers.schedule import CHAT, CLOSING, DAY, MANAGERS, MINUTE, THURSDAY
 
 PATIENCE = timedelta(minutes=15)
@@ -51,6 +52,7 @@ async def add_sent(
     version: int = 1,
     status: NotificationStatus = NotificationStatus.SENT,
     sent_at: datetime | None = SENT_AT,
+    tg_chat_id: int = CHAT,
 ) -> Notification:
     """Add a message about Thursday: an order list, or a later version."""
     kind = NotificationKind.ORDERS if version == 1 else NotificationKind.CORRECTION
@@ -60,7 +62,7 @@ async def add_sent(
             kind=kind,
             date=THURSDAY,
             version=version,
-            tg_chat_id=CHAT,
+            tg_chat_id=tg_chat_id,
             parts=["soup"],
             status=status,
             sent_at=sent_at,
@@ -235,3 +237,27 @@ async def test_without_a_managers_chat_there_is_no_alert(
     await send_reminders(without_managers, SENT_AT + 2 * PATIENCE)
 
     assert await reminders(clients) == [TO_CAFE]
+
+
+@pytest.mark.parametrize("refused_kind", [NotificationKind.REMINDER, NotificationKind.ALERT])
+async def test_a_failure_of_one_cafe_does_not_stop_the_reminders_of_others(
+    clients: Clients, refuse_rows: RefuseRows, refused_kind: NotificationKind
+) -> None:
+    """If the reminder or the alert of one cafe fails, the other cafes and their managers get theirs."""
+    cafes = [
+        await add_cafe(clients, f"Cafe {number}", tg_chat_id=CHAT - number, linked_at=CLOSING) for number in range(3)
+    ]
+    for cafe in cafes:
+        await add_sent(clients, cafe, tg_chat_id=cafe.tg_chat_id or 0)
+    await refuse_rows(Notification, cafe_id=cafes[0].id, kind=refused_kind)
+
+    await send_reminders(clients, SENT_AT + 2 * PATIENCE)
+
+    expected = [
+        *((NotificationKind.REMINDER, cafe.id) for cafe in cafes),
+        *((NotificationKind.ALERT, cafe.id) for cafe in cafes),
+    ]
+    expected.remove((refused_kind, cafes[0].id))
+    async with clients.db() as session:
+        query = select(Notification.kind, Notification.cafe_id).where(col(Notification.kind) != NotificationKind.ORDERS)
+        assert [tuple(row) for row in await session.execute(query.order_by(col(Notification.id)))] == expected

@@ -16,12 +16,14 @@ from app.dev.gemini.faults import FaultKind
 from app.errors import BadInput, NotFound
 from app.models import ItemStatus, Language, PauseReason, RecommendationItem, RecommendationRun, RunStatus, User
 from app.services import run_items, runs
+from app.services.run_items import REFUSALS_MAX
 from app.settings import Settings
 from app.workers.recommendations import process_batch, recommend_all, recommend_one
 from tests.conftest import Lunch, event_types
 from tests.gemini_standin import GeminiStandIn
 from tests.servers import until
 from tests.user_factory import FIRST_ORDERING_USER, add_ordering_user, add_ordering_users
+from tests.workers.failures import RefuseRows
 
 ONE, TWO = FIRST_ORDERING_USER, FIRST_ORDERING_USER + 1
 
@@ -452,3 +454,18 @@ async def test_different_users_get_different_recommendations(keyed: Clients, gem
     assert one is not None
     assert two is not None
     assert one["summary"] != two["summary"]
+
+
+async def test_a_failure_of_one_user_does_not_stop_the_others(
+    keyed: Clients, gemini: Gemini, lunch: Lunch, refuse_rows: RefuseRows
+) -> None:
+    """A user whose recommendation fails unexpectedly is left out after three attempts; the others get theirs."""
+    await add_ordering_users(keyed, lunch, 3)
+    run = await start(keyed)
+    await refuse_rows(RecommendationItem, user_tgid=ONE, status=ItemStatus.DONE)
+
+    await process_batch(keyed, gemini, run.date)
+
+    finished = await stored(keyed, run)
+    assert (finished.status, finished.done, finished.failed) == (RunStatus.FINISHED, 2, 1)
+    assert (await items(keyed, run))[ONE].attempts == REFUSALS_MAX
