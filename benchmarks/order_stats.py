@@ -124,7 +124,6 @@ async def bare(clients: Clients, tgids: Sequence[int]) -> Sequence[object]:
 
 async def one_by_one(clients: Clients, tgids: Sequence[int]) -> Figures:
     async with clients.db() as session:
-        names = {item.id: item.name for item in await session.execute(sa.select(col(MenuItem.id), col(MenuItem.name)))}
         on_offer = sa.select(sa.func.count()).select_from(MenuItem).join(Cafe)
         available = await session.scalar(on_offer.where(col(MenuItem.is_available), col(Cafe.is_active))) or 0
         figures: Figures = {}
@@ -138,25 +137,25 @@ async def one_by_one(clients: Clients, tgids: Sequence[int]) -> Figures:
                     Order.status != OrderStatus.CANCELLED,
                 )
             )
-            figures[tgid] = figures_of((await session.scalars(query)).all(), names, available)
+            figures[tgid] = figures_of((await session.scalars(query)).all(), available)
     return figures
 
 
-def figures_of(orders: Sequence[Order], names: dict[int, str], available: int) -> OrderStats:
+def figures_of(orders: Sequence[Order], available: int) -> OrderStats:
     by_category: Counter[MenuCategory] = Counter()
-    by_dish: Counter[int] = Counter()
+    by_dish: Counter[tuple[str, int]] = Counter()
     for order in orders:
         for item in order.items:
             by_category[item.category] += item.quantity
-            by_dish[item.menu_item_id] += item.quantity
-    favorites = sorted(by_dish.items(), key=lambda dish: (-dish[1], names[dish[0]], dish[0]))[:FAVORITES_MAX]
+            by_dish[item.name, item.menu_item_id] += item.quantity
+    favorites = sorted(by_dish.items(), key=lambda dish: (-dish[1], dish[0]))[:FAVORITES_MAX]
     total = by_category.total() or 1
     return OrderStats(
         orders_count=len(orders),
         categories=CategoryShares(**{category.value: count / total for category, count in by_category.items()}),
         unique_dishes=len(by_dish),
         total_dishes_available=available,
-        favorite_dishes=tuple(FavoriteDish(name=names[id_], count=count) for id_, count in favorites),
+        favorite_dishes=tuple(FavoriteDish(name=name, count=count) for (name, _), count in favorites),
     )
 
 

@@ -11,7 +11,7 @@ from sqlmodel import col, select
 
 from app.auth.access import allow
 from app.auth.context import Context
-from app.models import Cafe, Combo, MenuCategory, MenuItem, Order, OrderItem, OrderStatus, Role, User
+from app.models import Cafe, MenuCategory, Order, OrderItem, OrderStatus, Role, User
 from app.models.menus import DISH_CATEGORIES
 from app.services.rows import get_row
 from app.validation import Date
@@ -19,7 +19,10 @@ from app.validation import Date
 
 @dataclass(frozen=True)
 class SummaryLine:
-    """The quantity of a menu item or combo. `amount` is the cost of all of them; a dish is paid with its combo."""
+    """The quantity of a menu item or combo that was ordered under one name.
+
+    `amount` is the cost of all of them; a dish is paid with its combo.
+    """
 
     id: int
     name: str
@@ -77,30 +80,26 @@ async def get_order_summary(ctx: Context, cafe_id: int, date: Date) -> OrderSumm
 
 
 async def _summarize(session: AsyncSession, cafe: Cafe, date: dt.date) -> OrderSummary:
-    """Add up the orders in four statements, for any number of orders. Names are those of the present menu."""
+    """Add up the orders in four statements, for any number of orders.
+
+    Names and categories are those of the orders, so an item that was renamed meanwhile has two lines.
+    """
     of_the_day = sa.and_(
         col(Order.cafe_id) == cafe.id, col(Order.date) == date, col(Order.status) != OrderStatus.CANCELLED
     )
     totals = sa.select(sa.func.count(), sa.func.sum(col(Order.total_price))).where(of_the_day)
-    combos = (
-        sa.select(col(Combo.id), col(Combo.name), sa.func.count(), sa.func.sum(col(Order.combo_price)))
-        .join(Order, col(Order.combo_id) == Combo.id)
-        .where(of_the_day)
-        .group_by(col(Combo.id))
-    )
-    # An item counts for the category that it was ordered as.
+    combo = col(Order.combo_id), col(Order.combo_name)
+    combos = sa.select(*combo, sa.func.count(), sa.func.sum(col(Order.combo_price))).where(of_the_day).group_by(*combo)
+    item = col(OrderItem.category), col(OrderItem.menu_item_id), col(OrderItem.name)
     items = (
         sa.select(
-            col(OrderItem.category),
-            col(MenuItem.id),
-            col(MenuItem.name),
+            *item,
             sa.func.sum(col(OrderItem.quantity)),
             sa.func.sum(col(OrderItem.price) * col(OrderItem.quantity)),
         )
-        .join(MenuItem, col(MenuItem.id) == OrderItem.menu_item_id)
         .join(Order, col(Order.id) == OrderItem.order_id)
         .where(of_the_day)
-        .group_by(col(OrderItem.category), col(MenuItem.id))
+        .group_by(*item)
     )
     notes = (
         select(User.tgid, User.name, Order.notes)

@@ -13,8 +13,8 @@ from app.telegram.order_message import Change, DayOrders, Dish, Extra, Meal, New
 class UserOrder(TypedDict):
     """The order of one user, stored as JSON with the message to the cafe.
 
-    `items` has the combo, the dishes and the extras, in this order: a key that stays when names change, the name, and
-    the quantity. It is a list because JSONB would sort the keys of an object.
+    `items` has the combo, the dishes and the extras, in this order: a key that distinguishes items of the same name, the
+    name, and the quantity. It is a list because JSONB would sort the keys of an object.
     """
 
     person: str
@@ -39,19 +39,17 @@ def day_orders(date: dt.date, orders: Sequence[Order]) -> DayOrders:
 
 
 def _quantities(items: Iterable[OrderItem]) -> list[tuple[str, int]]:
-    """Add up the menu items: by category, the most ordered first. A menu item counts once, under its latest name."""
-    names: dict[int, tuple[MenuCategory, str]] = {}
-    quantities: Counter[int] = Counter()
+    """Add up the menu items under the names that they were ordered by: by category, the most ordered first."""
+    quantities: Counter[tuple[MenuCategory, int, str]] = Counter()
     for item in items:
-        names[item.menu_item_id] = item.category, item.name
-        quantities[item.menu_item_id] += item.quantity
+        quantities[item.category, item.menu_item_id, item.name] += item.quantity
     categories = list(MenuCategory)
 
-    def sort_key(menu_item_id: int) -> tuple[int, int, str]:
-        category, name = names[menu_item_id]
-        return categories.index(category), -quantities[menu_item_id], name
+    def sort_key(line: tuple[tuple[MenuCategory, int, str], int]) -> tuple[int, int, str, int]:
+        (category, menu_item_id, name), quantity = line
+        return categories.index(category), -quantity, name, menu_item_id
 
-    return [(names[menu_item_id][1], quantities[menu_item_id]) for menu_item_id in sorted(quantities, key=sort_key)]
+    return [(name, quantity) for (_, _, name), quantity in sorted(quantities.items(), key=sort_key)]
 
 
 def snapshot_of(orders: Sequence[Order]) -> Snapshot:
@@ -86,13 +84,12 @@ def changes_since(known: Snapshot, orders: Sequence[Order]) -> tuple[list[Change
 def _changes(
     before: Sequence[tuple[str, str, int]], after: Sequence[tuple[str, str, int]], person: str
 ) -> list[Change]:
-    names: dict[str, str] = {}
-    quantities: Counter[str] = Counter()
+    """Compare two orders of a user. An item under another name is another item."""
+    quantities: Counter[tuple[str, str]] = Counter()
     for sign, items in ((-1, before), (1, after)):
         for key, name, quantity in items:
-            names[key] = name
-            quantities[key] += sign * quantity
-    found = [Change(quantity, names[key], person) for key, quantity in quantities.items() if quantity]
+            quantities[key, name] += sign * quantity
+    found = [Change(quantity, name, person) for (_, name), quantity in quantities.items() if quantity]
     return sorted(found, key=lambda change: change.quantity > 0)
 
 

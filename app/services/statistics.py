@@ -35,7 +35,7 @@ class UserData:
 async def order_stats(session: AsyncSession, tgids: Collection[int], today: dt.date) -> dict[int, OrderStats]:
     """Compute the statistics of users' orders from 30 days before `today` to that day, in one statement.
 
-    A dish has its present name, and counts for the category that it was ordered as.
+    Names and categories are those of the orders: a dish that was renamed meanwhile counts as two.
 
     Returns statistics for each of these Telegram ids, also if it is unknown or has no orders.
     """
@@ -139,23 +139,22 @@ def _favorite(name: str, count: int) -> FavoriteDish:
 def _statistics() -> sa.Select[Any]:
     """Make the statement: a row for each of `tgids`.
 
-    It goes from user to user. One index scan finds the orders, another one all their items; both indexes have all columns
-    that are needed. The plan is the same for one user and for all. Each aggregation is small, while one over all users
+    It goes from user to user. One index scan finds the orders, another one all their items. The plan is the same for one user and for all. Each aggregation is small, while one over all users
     would not fit into PostgreSQL's default `work_mem`.
     """
     tgids = sa.bindparam("tgids", type_=ARRAY(sa.BigInteger))
     users = sa.func.unnest(tgids).table_valued(sa.column("tgid", sa.BigInteger), name="tgids").render_derived()
     orders = _orders(users)
     dishes = _dishes(orders)
-    most_ordered_first = dishes.c.portions.desc(), col(MenuItem.name), col(MenuItem.id)
+    most_ordered_first = dishes.c.portions.desc(), dishes.c.name, dishes.c.id
     numbers = (
         sa.select(
             sa.func.count().label("unique_dishes"),
-            _first(col(MenuItem.name), most_ordered_first).label("names"),
+            _first(dishes.c.name, most_ordered_first).label("names"),
             _first(dishes.c.portions, most_ordered_first).label("counts"),
             *(sa.cast(sa.func.sum(dishes.c[category]), sa.Integer).label(category) for category in MenuCategory),
         )
-        .join_from(dishes, MenuItem, col(MenuItem.id) == dishes.c.id)
+        .select_from(dishes)
         .correlate(orders)
         .lateral("user_numbers")
     )
@@ -189,11 +188,12 @@ def _dishes(orders: sa.FromClause) -> sa.FromClause:
     return (
         sa.select(
             col(OrderItem.menu_item_id).label("id"),
+            col(OrderItem.name),
             portions.label("portions"),
             *(portions.filter(col(OrderItem.category) == category).label(category) for category in MenuCategory),
         )
         .where(col(OrderItem.order_id) == sa.any_(orders.c.ids))
-        .group_by(col(OrderItem.menu_item_id))
+        .group_by(col(OrderItem.menu_item_id), col(OrderItem.name))
         .correlate(orders)
         .lateral("user_dishes")
     )

@@ -133,10 +133,22 @@ async def test_a_day_without_orders_has_an_empty_summary(
         assert not any((summary.combos, summary.dishes, summary.extras, summary.notes))
 
 
-async def test_a_renamed_item_has_one_line(
+async def test_a_summary_has_the_names_of_the_orders(
+    clients: Clients, manager: Context, lunch: Lunch, ordered: dict[int, Order]
+) -> None:
+    """Combos, dishes and extras have the names that they were ordered by, also if the menu has others now."""
+    before = await summary_of(manager, lunch)
+    await change(clients, lunch.soup, name="Pea soup with bacon")
+    await change(clients, lunch.cola, name="Champagne")
+    await change(clients, lunch.combo, name="Feast")
+
+    assert await summary_of(manager, lunch) == before
+
+
+async def test_two_names_of_an_item_have_two_lines(
     clients: Clients, manager: Context, users: dict[int, Context], lunch: Lunch, ordered: dict[int, Order]
 ) -> None:
-    """A renamed dish, extra or combo has one line with its present name and the sum of all amounts."""
+    """A dish, extra or combo that was ordered under two names has a line for each, with its quantity and amount."""
     await change(clients, lunch.soup, name="Green borscht")
     await change(clients, lunch.cola, name="Kvas", price=Decimal("2.00"))
     await change(clients, lunch.combo, name="Feast", price=Decimal("11.00"))
@@ -145,9 +157,9 @@ async def test_a_renamed_item_has_one_line(
     await orders.update_order(later, ordered[THIRD].id, lunch.order(extras=[extra(lunch.cola.id)]))
 
     summary = await summary_of(manager, lunch)
-    assert as_tuples(summary.combos) == [("Feast", 3, "31.00")]
-    assert as_tuples(summary.dishes[0].dishes) == [("Green borscht", 3, "0")]
-    assert as_tuples(summary.extras) == [("Honey cake", 4, "13.00"), ("Kvas", 4, "6.50")]
+    assert as_tuples(summary.combos) == [("Business lunch", 2, "20.00"), ("Feast", 1, "11.00")]
+    assert as_tuples(summary.dishes[0].dishes) == [("Borscht", 2, "0"), ("Green borscht", 1, "0")]
+    assert as_tuples(summary.extras) == [("Honey cake", 4, "13.00"), ("Cola", 3, "4.50"), ("Kvas", 1, "2.00")]
 
 
 async def test_dishes_with_the_same_name_have_separate_lines(

@@ -153,6 +153,18 @@ async def test_a_client_that_prefers_csv_gets_csv(rest: httpx.AsyncClient, path:
     ]
 
 
+async def test_the_table_has_the_names_of_the_orders(rest: httpx.AsyncClient, path: str, lunch: Lunch) -> None:
+    """The table has the names that combos, dishes and extras were ordered by, also if the menu has others now."""
+    await order(rest, lunch, extras=[{"menu_item_id": lunch.cola.id, "quantity": 1}])
+    before = await rest.get(path, headers=CSV)
+    of_cafe = f"/api/v1/cafes/{lunch.cafe.id}"
+    await rest.patch(f"{of_cafe}/menu/{lunch.soup.id}", json={"name": "Pea soup with bacon"})
+    await rest.patch(f"{of_cafe}/menu/{lunch.cola.id}", json={"name": "Champagne"})
+    await rest.patch(f"{of_cafe}/combos/{lunch.combo.id}", json={"name": "Feast"})
+
+    assert (await rest.get(path, headers=CSV)).text == before.text
+
+
 async def test_a_day_without_orders_is_a_table(rest: httpx.AsyncClient, path: str) -> None:
     """The table of a day without orders has the header and a total of zero."""
     response = await rest.get(path, headers=CSV)

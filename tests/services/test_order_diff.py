@@ -124,11 +124,16 @@ def test_users_with_the_same_name_are_distinguished() -> None:
     assert changes == [Change(-1, "Solyanka", "Ivan"), Change(1, "Borscht", "Ivan")]
 
 
-def test_a_new_name_is_no_change() -> None:
-    """A dish or a user with a new name makes no change."""
-    orders = [an_order(person="Ivan Petrovich", soup_name="Borscht with dill")]
+def test_a_new_name_of_a_user_is_no_change() -> None:
+    """A user with a new name makes no change."""
+    assert changes_since(known(an_order()), [an_order(person="Ivan Petrovich")]) == ([], [])
 
-    assert changes_since(known(an_order()), orders) == ([], [])
+
+def test_a_dish_that_was_ordered_again_under_another_name_is_two_changes() -> None:
+    """A menu item that is in the order under another name is one less of the old name and one more of the new one."""
+    changes, _ = changes_since(known(an_order()), [an_order(soup_name="Pea soup with bacon")])
+
+    assert changes == [Change(-1, "Borscht", "Ivan"), Change(1, "Pea soup with bacon", "Ivan")]
 
 
 def test_changes_have_the_present_names() -> None:
@@ -213,3 +218,10 @@ def test_the_orders_of_a_day_have_meals_quantities_and_a_total() -> None:
     assert (first.person, first.combo, first.price, first.notes) == ("Ivan", "Business lunch", Decimal(10), "No dill")
     assert first.dishes == [Dish("Borscht", "soup")]
     assert first.extras == [Extra("Cola", 2, Decimal("3.00"))]
+
+
+def test_a_menu_item_with_two_names_has_two_quantities() -> None:
+    """A menu item that was ordered under two names has a quantity for each name."""
+    orders = [an_order(1), an_order(2, soup_name="Pea soup with bacon"), an_order(3)]
+
+    assert day_orders(DAY, orders).quantities == [("Borscht", 2), ("Pea soup with bacon", 1)]

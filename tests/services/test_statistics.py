@@ -166,14 +166,16 @@ async def test_dishes_of_all_cafes_are_counted(clients: Clients, people: None, l
     assert await favorites_of(clients) == [("Cola", 2), ("Borscht", 1), ("Borscht", 1), ("Pelmeni", 1)]
 
 
-async def test_dishes_have_their_present_names(clients: Clients, people: None, lunch: Lunch) -> None:
-    """A dish that was renamed between two orders is one dish, with the new name."""
+async def test_dishes_have_the_names_that_they_were_ordered_by(clients: Clients, people: None, lunch: Lunch) -> None:
+    """A menu item that got another name between orders is two dishes, each with its name."""
+    await add_order(clients, lunch, lunch.soup, days_ago=3)
     await add_order(clients, lunch, lunch.soup, days_ago=2)
-    await change(clients, lunch.soup, name="Green borscht")
-    renamed = lunch.soup.model_copy(update={"name": "Green borscht"})
+    await change(clients, lunch.soup, name="Pea soup with bacon")
+    renamed = lunch.soup.model_copy(update={"name": "Pea soup with bacon"})
     await add_order(clients, lunch, renamed, days_ago=1)
 
-    assert await favorites_of(clients) == [("Green borscht", 2)]
+    assert await favorites_of(clients) == [("Borscht", 2), ("Pea soup with bacon", 1)]
+    assert (await stats_of(clients)).unique_dishes == 2
 
 
 async def test_dishes_count_for_their_category_when_ordered(clients: Clients, people: None, lunch: Lunch) -> None:
@@ -287,21 +289,22 @@ async def test_statistics_are_one_statement(clients: Clients, people: None, lunc
 
 @dataclass(frozen=True)
 class Dish:
-    """A menu item with its present name and availability."""
+    """A menu item with its present availability. Its present name is not in the statistics."""
 
-    name: str
     is_available: bool
 
 
 @dataclass(frozen=True)
 class Placed:
-    """An order. Its items are positions in the menu of its cafe, each with the category when ordered and the quantity."""
+    """An order. Its items are positions in the menu of its cafe, each with the category and name when ordered, and the
+    quantity.
+    """
 
     tgid: int
     cafe: int
     days_ago: int
     status: OrderStatus
-    items: dict[int, tuple[MenuCategory, int]]
+    items: dict[int, tuple[MenuCategory, int, str]]
 
     @property
     def is_counted(self) -> bool:
@@ -316,19 +319,23 @@ class Placed:
 CAFES = 2
 DISHES = 6
 
-dishes = st.builds(Dish, st.sampled_from(["Ale", "Bun", "bun", "Ёрш", "Щи"]), st.booleans())
+dishes = st.builds(Dish, st.booleans())
 menus = st.lists(st.lists(dishes, min_size=DISHES, max_size=DISHES), min_size=CAFES, max_size=CAFES)
 dish_categories = st.sampled_from([MenuCategory.SOUP, MenuCategory.SALAD, MenuCategory.MAIN])
-portions = st.tuples(st.just(MenuCategory.EXTRA), st.integers(1, 20)) | st.tuples(dish_categories, st.just(1))
+names = st.sampled_from(["Ale", "Bun", "bun", "Ёрш", "Щи"])
+extras = st.tuples(st.just(MenuCategory.EXTRA), st.integers(1, 20), names)
+portions = extras | st.tuples(dish_categories, st.just(1), names)
 
 
-def with_one_dish_per_category(items: dict[int, tuple[MenuCategory, int]]) -> dict[int, tuple[MenuCategory, int]]:
+def with_one_dish_per_category(
+    items: dict[int, tuple[MenuCategory, int, str]],
+) -> dict[int, tuple[MenuCategory, int, str]]:
     """Keep only the first dish of each category, and all extras."""
     taken: set[MenuCategory] = set()
     remaining = {}
-    for number, (category, quantity) in items.items():
+    for number, (category, quantity, name) in items.items():
         if category not in taken:
-            remaining[number] = category, quantity
+            remaining[number] = category, quantity, name
         if category is not MenuCategory.EXTRA:
             taken.add(category)
     return remaining
@@ -352,13 +359,12 @@ def expected_stats(tgid: int, orders: list[Placed], menu: list[list[Dish]], inac
     """Compute the statistics with a plain count."""
     own = [order for order in orders if order.tgid == tgid and order.is_counted]
     by_category: Counter[MenuCategory] = Counter()
-    by_dish: Counter[tuple[int, int]] = Counter()
+    by_dish: Counter[tuple[str, int, int]] = Counter()
     for order in own:
-        for number, (category, quantity) in order.items.items():
+        for number, (category, quantity, name) in order.items.items():
             by_category[category] += quantity
-            by_dish[order.cafe, number] += quantity
-    names = {(cafe, number): dish.name for cafe, items in enumerate(menu) for number, dish in enumerate(items)}
-    ranked = sorted(by_dish, key=lambda dish: (-by_dish[dish], names[dish], dish))
+            by_dish[name, order.cafe, number] += quantity
+    ranked = sorted(by_dish, key=lambda dish: (-by_dish[dish], dish))
     return OrderStats(
         orders_count=len(own),
         categories=CategoryShares(
@@ -368,7 +374,7 @@ def expected_stats(tgid: int, orders: list[Placed], menu: list[list[Dish]], inac
         total_dishes_available=sum(
             dish.is_available for cafe, items in enumerate(menu) if cafe not in inactive_cafes for dish in items
         ),
-        favorite_dishes=tuple(FavoriteDish(name=names[dish], count=by_dish[dish]) for dish in ranked[:5]),
+        favorite_dishes=tuple(FavoriteDish(name=dish[0], count=by_dish[dish]) for dish in ranked[:5]),
     )
 
 
@@ -394,18 +400,18 @@ async def set_up(
             await session.execute(cafe.values(is_active=number not in inactive_cafes))
             for item, dish in zip(items_of(lunch), menu[number], strict=True):
                 update = sa.update(MenuItem).where(col(MenuItem.id) == item.id)
-                await session.execute(update.values(name=dish.name, is_available=dish.is_available))
+                await session.execute(update.values(is_available=dish.is_available))
     for order in orders:
         lunch = lunches[order.cafe]
         items = [
             OrderItem(
                 menu_item_id=items_of(lunch)[number].id,
-                name="the name when ordered",
+                name=name,
                 category=category,
                 quantity=quantity,
                 price=Decimal(1) if category is MenuCategory.EXTRA else None,
             )
-            for number, (category, quantity) in order.items.items()
+            for number, (category, quantity, name) in order.items.items()
         ]
         await add_order_of_items(clients, lunch, order.tgid, order.days_ago, order.status, items)
 
