@@ -10,6 +10,7 @@ import pytimeparse
 from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl, SecretStr, TypeAdapter, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.dates import parse_time
 from app.timezones import is_timezone
 
 JWT_SECRET_MIN_CHARACTERS = 32
@@ -97,12 +98,6 @@ def _zone(value: object) -> object:
     return value
 
 
-def _local(value: time) -> time:
-    if value.tzinfo is not None:
-        raise ValueError("is local to LUNCH_TIMEZONE and has no offset")
-    return value
-
-
 def _split(value: object) -> object:
     return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
 
@@ -141,7 +136,7 @@ class Settings(BaseSettings):
     gemini_model: Annotated[str, Field(pattern=r"^[\w.-]+$")] = "gemini-3.5-flash-lite"
     gemini_max_requests_per_key: Annotated[int, Field(ge=1, le=1_000_000)] = 195
     recommendation_concurrency: Annotated[int, Field(ge=1, le=32)] = 4
-    morning_message_at: Annotated[time, AfterValidator(_local)] | None = None
+    morning_message_at: Annotated[time, BeforeValidator(parse_time)] | None = None
 
     jwt_secret_key: Annotated[SecretStr, AfterValidator(_long_enough)]
     jwt_ttl: Duration = timedelta(hours=1)

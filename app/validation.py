@@ -24,6 +24,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from app.dates import parse_date, parse_time
 from app.errors import BadInput, FieldProblem
 from app.timezones import is_timezone
 
@@ -147,7 +148,8 @@ Name = Annotated[str, AfterValidator(_validate_name)]
 SearchText = Annotated[str, text_rule(NAME_MAX_CHARACTERS)]
 Description = Annotated[str, text_rule(DESCRIPTION_MAX_CHARACTERS)]
 Price = Annotated[Decimal, AfterValidator(_validate_price)]
-Date = Annotated[dt.date, AfterValidator(_validate_date)]
+Date = Annotated[dt.date, BeforeValidator(parse_date), AfterValidator(_validate_date)]
+TimeOfDay = Annotated[dt.time, BeforeValidator(parse_time)]
 TimezoneName = Annotated[str, AfterValidator(_validate_timezone)]
 
 
@@ -226,10 +228,10 @@ def _problem(problem: ErrorDetails, unwrap: Collection[str]) -> FieldProblem:
 def _sentence(problem: ErrorDetails) -> str:
     if isinstance(problem["input"], InvalidValue):
         return problem["input"].problem.detail
-    if problem["type"] == "value_error":
-        return str(problem["ctx"]["error"])
     if problem["input"] is None:
         return "must not be null"
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
     return f"{problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 

@@ -1,7 +1,7 @@
 """Conventions that hold everywhere. The tests walk the code."""
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +215,23 @@ async def test_migration_0006_renames_what_is_stored(database_url: str) -> None:
         items,
         [({"5": {"person": "Ivan", "notes": "", "things": [[1, "Soup", 2]]}, "6": {"things": []}},), ({},), (None,)],
     ]
+
+
+async def test_migration_0008_cuts_fractions_of_deadlines(database_url: str) -> None:
+    """A deadline that was stored with a fraction of a second has none, also just before midnight."""
+    try:
+        await _alembic(database_url, lambda config: command.downgrade(config, "0006"))
+        await _execute(
+            database_url,
+            "INSERT INTO cafes (id, name) OVERRIDING SYSTEM VALUE VALUES (1, 'Basil & Thyme')",
+            "INSERT INTO deadlines (cafe_id, weekday, deadline_time) "
+            "VALUES (1, 0, '10:00:00.3'), (1, 1, '23:59:59.9'), (1, 2, '09:30:15')",
+        )
+    finally:
+        await _alembic(database_url, lambda config: command.upgrade(config, "head"))
+
+    [after] = await _execute(database_url, "SELECT deadline_time FROM deadlines ORDER BY weekday")
+    assert after == [(time(10),), (time(23, 59, 59),), (time(9, 30, 15),)]
 
 
 async def _execute(database_url: str, *statements: str) -> list[list[tuple[Any, ...]]]:

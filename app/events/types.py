@@ -6,11 +6,12 @@ from abc import abstractmethod
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self, override
 
-from pydantic import AfterValidator, ConfigDict, Field, model_serializer
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_serializer
 from pydantic_core import PydanticUndefined
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 from sqlmodel import SQLModel
 
+from app.dates import parse_date
 from app.models import Cafe, CafeFields, LinkRequestFields, NotificationFields, RunFields
 from app.validation import ID_MAX
 
@@ -187,7 +188,7 @@ class DeadlinePassed(OpenEvent):
     type = "deadline.passed"
 
     cafe_id: Annotated[int, Field(ge=1, le=ID_MAX)]
-    date: dt.date
+    date: Annotated[dt.date, BeforeValidator(parse_date)]
 
     @property
     def key(self) -> str:

@@ -5,21 +5,14 @@ from typing import Annotated
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
-from pydantic import AfterValidator
 from sqlmodel import Field, SQLModel
 
 from app.models.columns import instant
-from app.validation import Input, range_rule
+from app.validation import Input, TimeOfDay, range_rule
 
 DAYS_PER_WEEK = 7
 ADVANCE_DAYS_MAX = 14
 """No cafe needs its orders more than two weeks ahead."""
-
-
-def _validate_local_time(value: dt.time) -> dt.time:
-    if value.tzinfo is not None:
-        raise ValueError("is local to the cafe and has no offset")
-    return value
 
 
 class DeadlineInput(Input):
@@ -28,9 +21,7 @@ class DeadlineInput(Input):
     weekday: Annotated[int, range_rule(0, 6, "must be from 0, Monday, to 6, Sunday")] = Field(
         description="The weekday of the delivery: 0 is Monday, 6 is Sunday."
     )
-    deadline_time: Annotated[dt.time, AfterValidator(_validate_local_time)] = Field(
-        description="Local to the cafe's time zone."
-    )
+    deadline_time: TimeOfDay = Field(description="Local to the cafe's time zone.")
     is_enabled: bool = Field(default=True, description="Whether the cafe delivers on that weekday.")
     advance_days: Annotated[int, range_rule(0, ADVANCE_DAYS_MAX)] = Field(
         default=1, description="How many days before the delivery the deadline is."

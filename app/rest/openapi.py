@@ -40,7 +40,7 @@ SCALARS: Mapping[str, dict[str, Any]] = {
     "Boolean": {"type": "boolean"},
     "DateTime": {"type": "string", "format": "date-time"},
     "Date": {"type": "string", "format": "date"},
-    "Time": {"type": "string", "description": "A local time.", "pattern": r"^\d\d:\d\d(:\d\d(\.\d{1,6})?)?$"},
+    "Time": {"type": "string", "description": "A local time.", "pattern": r"^\d\d:\d\d(:\d\d)?$"},
     "Decimal": {"type": "string", "format": "decimal", "pattern": r"^\d{1,12}(\.\d{1,2})?$"},
     "TelegramId": {
         "type": "integer",

@@ -29,8 +29,6 @@ REWORDED = (
     (re.compile(r"Expected value of non-null type '[^']+' not to be None\."), "must not be null"),
     (re.compile(r"Expected a value of non-null type '[^']+' to be provided\."), "is missing"),
     (re.compile(r"Expected value of type '[^']+' to include required field '(\w+)'.*", re.DOTALL), r"needs \1"),
-    (re.compile(r"Value cannot represent a Date: .*", re.DOTALL), "must be a date such as 2026-01-31"),
-    (re.compile(r"Value cannot represent a Time: .*", re.DOTALL), "must be a time such as 10:30"),
 )
 """graphql-core's sentences, and ours for readers who do not write GraphQL."""
 
@@ -97,8 +95,6 @@ def _to_domain_error(error: GraphQLError) -> LunchbotError:
             if invalid := INVALID_VALUE.search(error.message):
                 place, problem = invalid.groups()
                 return BadInput(_name(error), ": ".join(filter(None, (place, humanize(problem)))))
-            if error.message.startswith("Value cannot represent a "):
-                return BadInput(_name(error), humanize(error.message))
             if error.path is None:
                 return GraphQLInvalid(error.message)
             argument = error.nodes and isinstance(error.nodes[0], ArgumentNode | ValueNode)

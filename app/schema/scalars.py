@@ -1,5 +1,6 @@
 """Scalars that GraphQL does not have, and row ids."""
 
+import datetime as dt
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,6 +11,7 @@ import strawberry
 from graphql import GraphQLID
 from strawberry.types.scalar import ScalarDefinition
 
+from app.dates import parse_date, parse_time
 from app.models.users import TELEGRAM_ID_MAX
 
 CENT = Decimal("0.01")
@@ -64,6 +66,15 @@ SCALAR_MAP: Mapping[object, ScalarDefinition] = {
         description="A Telegram id: a whole number of at most 52 significant bits, not 0.",
         specified_by_url="https://core.telegram.org/bots/api#chat",
         parse_value=parse_telegram_id,
+    ),
+    dt.date: strawberry.scalar(
+        name="Date", description="A date: YYYY-MM-DD.", parse_value=parse_date, serialize=dt.date.isoformat
+    ),
+    dt.time: strawberry.scalar(
+        name="Time",
+        description="A local time of day: HH:MM or HH:MM:SS.",
+        parse_value=parse_time,
+        serialize=dt.time.isoformat,
     ),
     Decimal: strawberry.scalar(
         name="Decimal",

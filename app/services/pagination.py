@@ -16,6 +16,7 @@ from pydantic import AfterValidator
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
+from app.dates import parse_date
 from app.errors import BadInput
 from app.validation import Input, range_rule, validate_input
 
@@ -141,8 +142,8 @@ def _parse_key(kind: type, key: object) -> Key:
         if parsed.tzinfo is None:
             raise ValueError("a time without an offset")
         return parsed.astimezone(UTC)  # raises OverflowError for a time that PostgreSQL cannot store
-    if kind is date and isinstance(key, str):
-        return date.fromisoformat(key)
+    if kind is date:
+        return parse_date(key)
     if kind is int and type(key) is int and abs(key) < 2**63:
         return key
     if kind is str and isinstance(key, str) and "\0" not in key:

@@ -1,7 +1,8 @@
 """From a passed deadline, of any producer, to the order list: once for each cafe and date."""
 
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 import pytest
 from sqlmodel import col, select
@@ -110,6 +111,26 @@ async def test_an_unreadable_deadline_becomes_a_dead_letter(clients: Clients, va
 
     [letter] = await dead_letters(clients)
     assert letter["x-error"].startswith("UnreadableEvent")
+
+
+MISSPELLED_DATES: dict[str, Callable[[date], object]] = {
+    "without hyphens": lambda day: f"{day:%Y%m%d}",
+    "of a week": lambda day: f"{day:%G-W%V-%u}",
+    "the day of the year": lambda day: f"{day:%Y-%j}",
+    "with a time": lambda day: f"{day}T00:00:00",
+    "seconds since 1970": lambda day: int(datetime.combine(day, time(), UTC).timestamp()),
+    "seconds since 1970 as text": lambda day: str(int(datetime.combine(day, time(), UTC).timestamp())),
+}
+
+
+@pytest.mark.parametrize("spell", MISSPELLED_DATES.values(), ids=MISSPELLED_DATES)
+async def test_a_date_has_one_spelling(clients: Clients, ordered: Order, spell: Callable[[date], object]) -> None:
+    """A date that is not YYYY-MM-DD makes a dead letter that names the field."""
+    await handle_once(clients, CONSUMER, plain_record(deadline_value(ordered, date=spell(ordered.date))), handle)
+
+    [letter] = await dead_letters(clients)
+    assert letter["x-error"].startswith("UnreadableEvent: date")
+    assert await notification_kinds(clients) == []
 
 
 async def test_a_time_without_an_offset_is_utc(clients: Clients, ordered: Order) -> None:

@@ -90,6 +90,35 @@ def deadline(**changes: Any) -> list[dict[str, Any]]:
     return [{name: value for name, value in fields.items() if value is not ...}]
 
 
+BAD_TIMES: tuple[object, ...] = (
+    "25:00",
+    "24:00",
+    "10:60",
+    "10:30:60",
+    "10.30",
+    "10",
+    "1030",
+    "103000",
+    "9:30",
+    "10:30:00.5",
+    "10:30:00,5",
+    "10:30:",
+    "T10:30",
+    "10:30+02:00",
+    "10:30Z",
+    "10:30 ",
+    "10:30\n",
+    "١٠:٣٠",
+    "x",
+    "",
+    5,
+    10,
+    10.5,
+    None,
+    ...,
+    ["10:30"],
+)
+
 BAD_DEADLINES: tuple[object, ...] = (
     None,
     "x",
@@ -99,10 +128,7 @@ BAD_DEADLINES: tuple[object, ...] = (
     *(deadline(weekday=value) for value in (-1, 7, 2**31, "0", 1.5, True, None, ...)),
     *(deadline(advance_days=value) for value in (-1, 15, "1", 1.5, None)),
     *(deadline(is_enabled=value) for value in ("yes", 1, None)),
-    *(
-        deadline(deadline_time=value)
-        for value in ("25:00", "10:60", "10:30+02:00", "10:30Z", "x", "", 5, 10.5, None, ..., ["10:30"])
-    ),
+    *(deadline(deadline_time=value) for value in BAD_TIMES),
     deadline(nonsense=1),
     deadline(id=1),
     deadline() * 2,

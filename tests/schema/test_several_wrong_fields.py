@@ -39,6 +39,12 @@ REFUSALS = (
         {"first": 0, "skip": -1, "from_date": "1999-12-31", "to_date": "2100-01-01"},
         fields=("first", "skip", "from_date", "to_date"),
     ),
+    Refused("orders", {"from_date": "2026-031", "to_date": "20260131"}, fields=("from_date", "to_date")),
+    Refused(
+        "set_deadlines.deadlines",
+        {"cafe_id": 1, "deadlines": [{"weekday": day, "deadline_time": "10.30"} for day in range(2)]},
+        fields=("deadlines", "deadlines"),
+    ),
     Refused("notifications", {"first": 101, "skip": -1, "date": "1999-12-31"}, fields=("first", "skip", "date")),
     Refused("cafes", {"first": 101, "search": NOTES}, fields=("first", "search")),
 )
@@ -67,7 +73,7 @@ async def test_rest_names_the_place_of_each_problem(called: httpx.AsyncClient, m
     """A problem inside a list has its index and REST's name of the field; the sentence of the error has all problems."""
     deadlines = [
         {"weekday": 7, "deadline_time": "10:30"},
-        {"weekday": 0, "deadline_time": "10:30+02:00", "advance_days": 99},
+        {"weekday": -1, "deadline_time": "10:30", "advance_days": 99},
     ]
 
     response = await called.put(
@@ -79,7 +85,7 @@ async def test_rest_names_the_place_of_each_problem(called: httpx.AsyncClient, m
     problem = response.json()
     places = [error["detail"].partition(": ")[0] for error in problem["errors"]]
     assert {error["field"] for error in problem["errors"]} == {"deadlines"}
-    assert places == ["[0].weekday", "[1].deadline_time", "[1].advance_days"]
+    assert places == ["[0].weekday", "[1].weekday", "[1].advance_days"]
     assert problem["detail"] == "; ".join(f"deadlines: {error['detail']}" for error in problem["errors"])
 
 
@@ -102,3 +108,35 @@ async def test_graphql_names_every_wrong_field_in_one_error(called: httpx.AsyncC
     ]
     assert details["field"] == "deadlines"
     assert error["message"] == "; ".join(f"deadlines: {problem['detail']}" for problem in details["errors"])
+
+
+@pytest.mark.parametrize("value", ["10.30", 1030])
+async def test_a_wrong_time_is_explained(called: httpx.AsyncClient, manager_token: str, value: object) -> None:
+    """The error names the place of a wrong time, and how times are written."""
+    response = await called.put(
+        "/api/v1/cafes/1/deadlines",
+        json={"deadlines": [{"weekday": 0, "deadline_time": value}]},
+        headers={"Authorization": f"Bearer {manager_token}"},
+    )
+
+    assert response.json()["errors"] == [
+        {"field": "deadlines", "detail": "[0].deadline_time: must be a local time such as 10:30 or 10:30:00"}
+    ]
+
+
+@pytest.mark.parametrize("date", ['"2026-031"', "20260131", "5.0"])
+async def test_a_wrong_date_in_a_document_is_explained(
+    called: httpx.AsyncClient, manager_token: str, date: str
+) -> None:
+    """The error names the argument of a wrong date that is written in the document, and how dates are written."""
+    response = await called.post(
+        "/graphql",
+        json={"query": f"mutation {{ announceDeadline(cafeId: 1, date: {date}) }}"},
+        headers={"Authorization": f"Bearer {manager_token}"},
+    )
+
+    [error] = response.json()["errors"]
+    assert (error["extensions"]["code"], error["message"]) == (
+        "BAD_INPUT",
+        "date: must be a date such as 2026-01-31",
+    )
