@@ -340,19 +340,26 @@ def _selection(type_: GraphQLOutputType) -> str:
     if "nodes" in named.fields:
         rows = _selection(named.fields["nodes"].type)
         ends = "page_info: pageInfo { end_cursor: endCursor has_next_page: hasNextPage }"
-        return f"{{ items: nodes {rows} total: totalCount {ends} }}"
-    shown = [
+        parts = " ".join(_shown(named))
+        return f"{{ items: nodes {rows} total: totalCount {ends} {parts} }}"
+    return f"{{ {' '.join(_shown(named))} }}"
+
+
+def _shown(type_: GraphQLObjectType) -> list[str]:
+    """Select the fields and parts of an object. The fields of a list have other names in REST."""
+    return [
         f"{snake(name)}: {name} {_selection(child.type)}"
-        for name, child in named.fields.items()
-        if is_leaf_type(get_named_type(child.type)) or get_named_type(child.type).name.startswith(PARTS[named.name])
+        for name, child in type_.fields.items()
+        if get_named_type(child.type).name.startswith(PARTS[type_.name])
+        or (is_leaf_type(get_named_type(child.type)) and name != "totalCount")
     ]
-    return f"{{ {' '.join(shown)} }}"
 
 
 PARTS: Mapping[str, tuple[str, ...]] = defaultdict(
     lambda: ("no such type",),
     {
         "Authentication": ("User",),
+        "DeadlineConnection": ("OrdersWithoutDelivery",),
         "Order": ("OrderCombo", "OrderDish", "OrderExtra"),
         "OrderSummary": ("Summary",),
         "SummaryCategory": ("Summary",),

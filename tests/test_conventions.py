@@ -31,7 +31,7 @@ REPOSITORY = Path(__file__).parent.parent
 SCHEMA = create_schema()._schema
 STORED = load(SCHEMA)
 
-WITHOUT_REST: dict[str, str] = {}
+WITHOUT_REST = {"deadlineConnection.ordersWithoutDelivery": "It is a part of the answers with a cafe's deadlines."}
 """Operations that REST does not have, with the reason."""
 
 

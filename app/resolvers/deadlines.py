@@ -1,20 +1,30 @@
 """Operations on deadlines and on the availability of ordering."""
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated
 
 import sqlalchemy as sa
 from pydantic import AfterValidator
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
 from app.auth.access import allow
 from app.auth.context import Context
 from app.models import Cafe, Deadline, DeadlineInput, Role
 from app.models.deadlines import DAYS_PER_WEEK
-from app.services.deadlines import Availability, find_availabilities, pass_deadline, today_in
+from app.services.deadlines import (
+    Availability,
+    OrdersWithoutDelivery,
+    find_availabilities,
+    find_orders_without_delivery,
+    pass_deadline,
+    today_in,
+)
+from app.services.notifications import alert
 from app.services.pagination import SortOrder
 from app.services.rows import FOR_KEY_SHARE, FOR_UPDATE, get_row, group_by_cafe
+from app.telegram import notification_texts
 from app.validation import Date
 
 BY_WEEKDAY: SortOrder[Deadline] = SortOrder(
@@ -47,15 +57,38 @@ async def set_deadlines(
 ) -> Cafe:
     """Replace all deadlines of a cafe. A weekday without a deadline has no delivery.
 
-    Of two simultaneous calls, the second to lock the cafe replaces the deadlines of the first.
+    Of two simultaneous calls, the second to lock the cafe replaces the deadlines of the first. Managers are alerted of
+    orders for weekdays that have no delivery any more.
 
     Raises BadInput, NotFound.
     """
     async with ctx.clients.db() as session:
         cafe = await get_row(session, Cafe, cafe_id, lock=FOR_UPDATE)
-        await session.execute(sa.delete(Deadline).where(col(Deadline.cafe_id) == cafe_id))
+        old = sa.delete(Deadline).where(col(Deadline.cafe_id) == cafe_id)
+        replaced = await session.execute(old.returning(col(Deadline.weekday), col(Deadline.is_enabled)))
         session.add_all(Deadline(cafe_id=cafe_id, **deadline.model_dump()) for deadline in deadlines)
+        removed = {weekday for weekday, is_enabled in replaced if is_enabled}
+        removed -= {deadline.weekday for deadline in deadlines if deadline.is_enabled}
+        await _alert_of_orders(ctx, session, cafe, removed)
         return cafe
+
+
+async def _alert_of_orders(ctx: Context, session: AsyncSession, cafe: Cafe, removed: Collection[int]) -> None:
+    """Alert the managers if there are orders for weekdays that were removed: no deadline will announce them."""
+    found = await find_orders_without_delivery(session, [cafe.id], ctx.now()) if removed else []
+    days = [(day.date, day.orders_count) for day in found if day.date.weekday() in removed]
+    if days:
+        await alert(ctx.clients, session, cafe, notification_texts.orders_without_delivery, days=days)
+
+
+@allow(Role.MANAGER)
+async def list_orders_without_delivery(ctx: Context, cafe_ids: Sequence[int]) -> list[Sequence[OrdersWithoutDelivery]]:
+    """The days from today on that have orders, although the cafe does not deliver on that weekday any more.
+
+    No deadline announces them. One statement for any number of cafes.
+    """
+    async with ctx.clients.db() as session:
+        return group_by_cafe(cafe_ids, await find_orders_without_delivery(session, cafe_ids, ctx.now()))
 
 
 @allow(Role.USER)

@@ -1,6 +1,8 @@
 """Deadlines and availability: types, the field of a cafe, queries and mutations."""
 
 import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import strawberry
@@ -11,6 +13,7 @@ from app.schema.connections import Connection
 from app.schema.operations import Info, load, mutation, query
 from app.schema.scalars import Id
 from app.schema.types import input_type, output
+from app.services import deadlines
 from app.services.deadlines import Availability, Refusal
 from app.services.pagination import Page, paginate_list
 
@@ -42,13 +45,36 @@ class OrderAvailability:
     refusal: Refusal | None = strawberry.field(description="Why ordering is not possible. Null if it is.")
 
 
+@strawberry.type(description="The orders for a date on which the cafe does not deliver any more.")
+class OrdersWithoutDelivery:
+    date: dt.date
+    orders_count: int
+
+
+@dataclass(frozen=True)
+class Week(Page[models.Deadline]):
+    """The deadlines of a cafe, which are one page."""
+
+    cafe_id: int
+
+
+@strawberry.type(description="The week of a cafe.")
+class DeadlineConnection(Connection[Deadline]):
+    @query(resolvers.list_orders_without_delivery, list[OrdersWithoutDelivery])
+    async def orders_without_delivery(
+        root: strawberry.Parent[Week], info: Info
+    ) -> Sequence[deadlines.OrdersWithoutDelivery]:
+        return await load(info, resolvers.list_orders_without_delivery, root.cafe_id)
+
+
 @strawberry.type
 class CafeDeadlines:
     """The field of a cafe with its deadlines."""
 
-    @query(resolvers.list_deadlines, Connection[Deadline] | None)
-    async def deadlines(root: strawberry.Parent[models.Cafe], info: Info) -> Page[models.Deadline]:
-        return paginate_list(await load(info, resolvers.list_deadlines, root.id), resolvers.BY_WEEKDAY)
+    @query(resolvers.list_deadlines, DeadlineConnection | None)
+    async def deadlines(root: strawberry.Parent[models.Cafe], info: Info) -> Week:
+        page = paginate_list(await load(info, resolvers.list_deadlines, root.id), resolvers.BY_WEEKDAY)
+        return Week(**vars(page), cafe_id=root.id)
 
 
 @strawberry.type

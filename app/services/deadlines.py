@@ -1,7 +1,7 @@
 """Deadlines: whether ordering for a date is open, and how a day closes."""
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import groupby
@@ -74,6 +74,15 @@ class Closing:
     cafe_id: int
     date: dt.date
     closes_at: dt.datetime
+
+
+@dataclass(frozen=True)
+class OrdersWithoutDelivery:
+    """The orders of a cafe for a date on which it does not deliver any more."""
+
+    cafe_id: int
+    date: dt.date
+    orders_count: int
 
 
 async def find_availabilities(
@@ -171,6 +180,44 @@ async def find_passed(session: AsyncSession, now: dt.datetime) -> list[Closing]:
             if closing.date >= today_in(timezone, now) or closing.closes_at > now - MISSED_WITHIN
         ],
     )
+
+
+async def find_orders_without_delivery(
+    session: AsyncSession, cafe_ids: Collection[int], now: dt.datetime
+) -> list[OrdersWithoutDelivery]:
+    """Find days from today on that have orders, but no enabled deadline, the earliest first, without announced days.
+
+    Their weekday was taken out of the week, so no deadline will announce them. One statement, for any number of cafes.
+    """
+    delivers = sa.exists().where(
+        col(Deadline.cafe_id) == Order.cafe_id,
+        col(Deadline.weekday) == sa.func.extract("isodow", col(Order.date)) - 1,
+        col(Deadline.is_enabled),
+    )
+    is_announced = sa.exists().where(
+        col(DeliveryDay.cafe_id) == Order.cafe_id,
+        col(DeliveryDay.date) == Order.date,
+        col(DeliveryDay.announced_at).is_not(None),
+    )
+    day = col(Order.cafe_id), col(Order.date), col(Cafe.timezone)
+    query = (
+        sa.select(*day, sa.func.count())
+        .join_from(Order, Cafe)
+        .where(
+            col(Order.cafe_id).in_(cafe_ids),
+            col(Order.date) >= earliest_today(now),
+            col(Order.status) != OrderStatus.CANCELLED,
+            ~delivers,
+            ~is_announced,
+        )
+        .group_by(*day)
+        .order_by(col(Order.date), col(Order.cafe_id))
+    )
+    return [
+        OrdersWithoutDelivery(cafe_id, date, orders_count)
+        for cafe_id, date, timezone, orders_count in await session.execute(query)
+        if date >= today_in(timezone, now)
+    ]
 
 
 async def _scheduled(

@@ -84,7 +84,8 @@ async def delete_or_deactivate(session: AsyncSession, row: Deletable, id_: int, 
 class OfCafe(Protocol):
     """A row that belongs to a cafe."""
 
-    cafe_id: int
+    @property
+    def cafe_id(self) -> int: ...
 
 
 def group_by_cafe[Row: OfCafe](cafe_ids: Sequence[int], rows: Iterable[Row]) -> list[Sequence[Row]]:

@@ -1,9 +1,10 @@
 """The texts of notifications, in English and Russian. `app.services.notification_kinds` says which kind has which text."""
 
 import datetime as dt
+from collections.abc import Sequence
 from typing import Protocol
 
-from app.telegram.i18n import _, _n, escape, format_moment
+from app.telegram.i18n import _, _n, escape, format_day, format_moment
 
 
 class NamedCafe(Protocol):
@@ -70,6 +71,23 @@ def no_recipient(cafe: NamedCafe, *, day: dt.date, locale: str) -> str:
         "The orders are sent as soon as it has a chat and is active.",
         locale,
     ).format(cafe=escape(cafe.name), cafe_id=cafe.id, date=day)
+
+
+def orders_without_delivery(cafe: NamedCafe, *, days: Sequence[tuple[dt.date, int]], locale: str) -> str:
+    """Name the days with their numbers of orders."""
+    text = _(
+        "🚨 <b>{cafe}</b> (cafe {cafe_id}) does not deliver on these days any more, but has orders for them. "
+        "They are not sent to the cafe. Cancel them, or set a deadline for the weekday.",
+        locale,
+    ).format(cafe=escape(cafe.name), cafe_id=cafe.id)
+    lines = [
+        "• {day}: {orders}".format(
+            day=format_day(date, locale),
+            orders=_n("{number} order", "{number} orders", number, locale).format(number=number),
+        )
+        for date, number in days
+    ]
+    return "\n".join([text, *lines])
 
 
 def not_acknowledged(cafe: NamedCafe, *, day: dt.date, minutes: int, locale: str) -> str:

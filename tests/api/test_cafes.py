@@ -160,6 +160,18 @@ async def test_deadlines_are_read(manager_client: ApiClient, lunch: Lunch) -> No
     assert (answer.data["total"], answer.data["page_info"]["has_next_page"]) == (7, False)
 
 
+async def test_the_answer_has_the_orders_without_delivery(
+    user_client: ApiClient, manager_client: ApiClient, lunch: Lunch
+) -> None:
+    """The answer to a new week has the days whose orders it leaves without delivery, and so have the deadlines."""
+    await user_client("place_order", **an_order(lunch))
+
+    answer = await manager_client("set_deadlines.deadlines", cafe_id=lunch.cafe.id, deadlines=[])
+
+    assert answer.data["orders_without_delivery"] == [{"date": str(lunch.open_date), "orders_count": 1}]
+    assert (await manager_client("cafe.deadlines", id=lunch.cafe.id)).data == answer.data
+
+
 async def test_deadlines_are_replaced(manager_client: ApiClient, lunch: Lunch) -> None:
     """The given deadlines, in any order, replace all existing ones."""
     answer = await manager_client("set_deadlines.deadlines", cafe_id=lunch.cafe.id, deadlines=WEEK[::-1])
@@ -181,7 +193,12 @@ async def test_without_deadlines_there_are_no_deliveries(manager_client: ApiClie
     """An empty list of deadlines is valid."""
     answer = await manager_client("set_deadlines.deadlines", cafe_id=lunch.cafe.id, deadlines=[])
 
-    assert answer.data == {"items": [], "total": 0, "page_info": {"end_cursor": None, "has_next_page": False}}
+    assert answer.data == {
+        "items": [],
+        "total": 0,
+        "page_info": {"end_cursor": None, "has_next_page": False},
+        "orders_without_delivery": [],
+    }
     week = (await manager_client("order_week", cafe_id=lunch.cafe.id)).data["items"]
     assert {day["refusal"] for day in week} == {"no_delivery"}
 

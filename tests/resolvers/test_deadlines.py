@@ -6,19 +6,29 @@ from collections.abc import Sequence
 
 import pytest
 import sqlalchemy as sa
-from sqlmodel import col
+from sqlmodel import col, select
 
 from app.auth.context import Context
 from app.clients import Clients
 from app.errors import BadInput, Forbidden, NotFound, Unauthenticated
-from app.models import Cafe, Deadline, DeadlineInput, DeliveryDay
-from app.resolvers import cafes, deadlines
+from app.models import Cafe, Deadline, DeadlineInput, DeliveryDay, Notification, NotificationKind
+from app.resolvers import cafes, deadlines, orders
 from app.services.deadlines import Availability, Refusal
+from app.settings import Settings
+from app.telegram import notification_texts
 from tests.conftest import Lunch, add_cafe, add_lunch
 from tests.ordering import BEFORE, CLOSES_AT, DATE, at, change, close
 
 WEDNESDAY = 2
 MICROSECOND = dt.timedelta(microseconds=1)
+DAY, WEEK = dt.timedelta(days=1), dt.timedelta(weeks=1)
+MANAGERS = -1009
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Settings with a managers' chat."""
+    return settings.model_copy(update={"telegram_manager_chat_id": MANAGERS})
 
 
 def deadline(weekday: int, hour: int = 9, advance_days: int = 1, *, is_enabled: bool = True) -> DeadlineInput:
@@ -34,6 +44,19 @@ async def schedule_of(ctx: Context, cafe: Cafe) -> list[tuple[int, dt.time, int,
         (found.weekday, found.deadline_time, found.advance_days, found.is_enabled)
         for found in (await deadlines.list_deadlines(ctx, [cafe.id]))[0]
     ]
+
+
+async def orders_without_delivery(ctx: Context, cafe: Cafe) -> list[tuple[dt.date, int]]:
+    """Return the days with their numbers of orders."""
+    [days] = await deadlines.list_orders_without_delivery(ctx, [cafe.id])
+    return [(day.date, day.orders_count) for day in days]
+
+
+async def alerts(clients: Clients) -> list[str]:
+    """Return the texts of the alerts to the managers' chat."""
+    async with clients.db() as session:
+        query = select(Notification).where(Notification.kind == NotificationKind.ALERT)
+        return [alert.text for alert in await session.scalars(query) if alert.tg_chat_id == MANAGERS]
 
 
 async def test_new_deadlines_replace_the_old_ones(manager: Context, lunch: Lunch) -> None:
@@ -54,6 +77,71 @@ async def test_a_cafe_may_have_no_deadlines(manager: Context, lunch: Lunch) -> N
     await deadlines.set_deadlines(manager, lunch.cafe.id, [])
 
     assert await schedule_of(manager, lunch.cafe) == []
+
+
+REMOVED = {
+    "no delivery on that weekday": [deadline(weekday) for weekday in range(7) if weekday != WEDNESDAY],
+    "a disabled weekday": [deadline(weekday, is_enabled=weekday != WEDNESDAY) for weekday in range(7)],
+    "no delivery at all": [],
+}
+
+
+@pytest.mark.parametrize("week", REMOVED.values(), ids=REMOVED)
+async def test_managers_see_the_orders_of_a_removed_weekday(
+    clients: Clients, user: Context, manager: Context, lunch: Lunch, week: list[DeadlineInput]
+) -> None:
+    """When a weekday is removed, the managers' chat gets one alert with its days and numbers of orders."""
+    for date in (DATE, DATE + WEEK):
+        await orders.place_order(at(user, BEFORE), lunch.cafe.id, date, lunch.meal)
+    await orders.place_order(at(manager, BEFORE), lunch.cafe.id, DATE, lunch.meal)
+
+    await deadlines.set_deadlines(at(manager, BEFORE), lunch.cafe.id, week)
+
+    assert await orders_without_delivery(at(manager, BEFORE), lunch.cafe) == [(DATE, 2), (DATE + WEEK, 1)]
+    assert await alerts(clients) == [
+        notification_texts.orders_without_delivery(lunch.cafe, days=[(DATE, 2), (DATE + WEEK, 1)], locale="en")
+    ]
+
+
+async def test_orders_that_are_not_lost_make_no_alert(
+    clients: Clients, user: Context, manager: Context, lunch: Lunch
+) -> None:
+    """Cancelled orders, announced days, days that are over and days with a new deadline need no manager."""
+    cancelled = await orders.place_order(at(user, BEFORE), lunch.cafe.id, DATE, lunch.meal)
+    await orders.cancel_order(at(user, BEFORE), cancelled.id)
+    await orders.place_order(at(user, BEFORE), lunch.cafe.id, DATE + WEEK, lunch.meal)
+    await close(clients, lunch.cafe, DATE + WEEK, BEFORE)
+    await orders.place_order(at(user, BEFORE), lunch.cafe.id, DATE + 2 * WEEK + DAY, lunch.meal)
+    await orders.place_order(at(manager, BEFORE), lunch.cafe.id, (BEFORE - DAY).date(), lunch.meal)
+
+    await deadlines.set_deadlines(at(manager, BEFORE), lunch.cafe.id, [deadline(WEDNESDAY + 1, 23, 0)])
+
+    assert await orders_without_delivery(at(manager, BEFORE), lunch.cafe) == []
+    assert await alerts(clients) == []
+
+
+async def test_an_unchanged_week_makes_no_second_alert(
+    clients: Clients, user: Context, manager: Context, lunch: Lunch
+) -> None:
+    """Orders of a removed weekday stay visible; they make an alert when it is removed, not with each new week."""
+    await orders.place_order(at(user, BEFORE), lunch.cafe.id, DATE, lunch.meal)
+
+    for week in ([], [deadline(0)], []):
+        await deadlines.set_deadlines(at(manager, BEFORE), lunch.cafe.id, week)
+
+    assert await orders_without_delivery(at(manager, BEFORE), lunch.cafe) == [(DATE, 1)]
+    assert len(await alerts(clients)) == 1
+
+
+async def test_today_is_the_cafes(clients: Clients, user: Context, manager: Context) -> None:
+    """Orders without delivery are shown until the day is over in the time zone of the cafe."""
+    lunch = await add_lunch(clients, timezone="America/New_York")
+    await orders.place_order(at(user, BEFORE), lunch.cafe.id, DATE, lunch.meal)
+    await deadlines.set_deadlines(at(manager, BEFORE), lunch.cafe.id, [])
+    midnight = dt.datetime(2026, 6, 11, 4, tzinfo=dt.UTC)
+
+    assert await orders_without_delivery(at(manager, midnight - MICROSECOND), lunch.cafe) == [(DATE, 1)]
+    assert await orders_without_delivery(at(manager, midnight), lunch.cafe) == []
 
 
 async def test_deadlines_are_listed_by_cafe(clients: Clients, manager: Context, lunch: Lunch, cafe: Cafe) -> None:
@@ -142,6 +230,8 @@ async def test_only_managers_see_and_set_deadlines(user: Context, anonymous: Con
     for ctx, refusal in ((user, Forbidden), (anonymous, Unauthenticated)):
         with pytest.raises(refusal):
             await deadlines.list_deadlines(ctx, [lunch.cafe.id])
+        with pytest.raises(refusal):
+            await deadlines.list_orders_without_delivery(ctx, [lunch.cafe.id])
         with pytest.raises(refusal):
             await deadlines.set_deadlines(ctx, lunch.cafe.id, [])
 

@@ -127,6 +127,9 @@ NOTIFICATIONS: dict[str, Callable[[str], str]] = {
     "chat_unreachable": lambda locale: notification_texts.chat_unreachable(CAFE, locale=locale),
     "chat_unlinked_itself": lambda locale: notification_texts.chat_unlinked_itself(CAFE, locale=locale),
     "no_recipient": lambda locale: notification_texts.no_recipient(CAFE, day=DAY, locale=locale),
+    "orders_without_delivery": lambda locale: notification_texts.orders_without_delivery(
+        CAFE, days=[(DAY, 1), (DAY, 22)], locale=locale
+    ),
     "not_acknowledged": lambda locale: notification_texts.not_acknowledged(CAFE, day=DAY, minutes=30, locale=locale),
     "delayed": lambda locale: notification_texts.delayed(
         CAFE, day=DAY, until=datetime(2026, 11, 24, 9, 30, tzinfo=UTC), locale=locale
