@@ -1,7 +1,7 @@
 """The operation that adds up the orders of a day."""
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -18,13 +18,23 @@ from app.validation import Date
 
 
 @dataclass(frozen=True)
-class SummaryLine:
-    """The quantity of a menu item or combo that was ordered under one name.
+class SummaryCombo:
+    """The quantity of a combo that was ordered under one name, and the cost of all of them."""
+
+    combo_id: int
+    name: str
+    quantity: int
+    amount: Decimal
+
+
+@dataclass(frozen=True)
+class SummaryItem:
+    """The quantity of a menu item that was ordered under one name.
 
     `amount` is the cost of all of them; a dish is paid with its combo.
     """
 
-    id: int
+    menu_item_id: int
     name: str
     quantity: int
     amount: Decimal
@@ -35,7 +45,7 @@ class SummaryCategory:
     """The dishes of one category."""
 
     category: MenuCategory
-    dishes: Sequence[SummaryLine]
+    dishes: Sequence[SummaryItem]
 
 
 @dataclass(frozen=True)
@@ -55,9 +65,9 @@ class OrderSummary:
     date: dt.date
     orders_count: int
     total_price: Decimal
-    combos: Sequence[SummaryLine]
+    combos: Sequence[SummaryCombo]
     dishes: Sequence[SummaryCategory]
-    extras: Sequence[SummaryLine]
+    extras: Sequence[SummaryItem]
     notes: Sequence[SummaryNote]
 
     @property
@@ -110,24 +120,24 @@ async def _summarize(session: AsyncSession, cafe: Cafe, date: dt.date) -> OrderS
     orders_count, total_price = (await session.execute(totals)).one()
     ordered = (await session.execute(items)).all()
 
-    def lines(wanted: MenuCategory) -> list[SummaryLine]:
-        return _sort(
-            SummaryLine(id_, name, quantity, amount or Decimal(0))
+    def lines(wanted: MenuCategory) -> list[SummaryItem]:
+        found = [
+            SummaryItem(id_, name, quantity, amount or Decimal(0))
             for category, id_, name, quantity, amount in ordered
             if category is wanted
-        )
+        ]
+        return sorted(found, key=lambda line: (-line.quantity, line.name, line.menu_item_id))
 
     return OrderSummary(
         cafe=cafe,
         date=date,
         orders_count=orders_count,
         total_price=total_price or Decimal(0),
-        combos=_sort(SummaryLine(*line) for line in (await session.execute(combos))),
+        combos=sorted(
+            (SummaryCombo(*line) for line in await session.execute(combos)),
+            key=lambda line: (-line.quantity, line.name, line.combo_id),
+        ),
         dishes=[SummaryCategory(category, dishes) for category in DISH_CATEGORIES if (dishes := lines(category))],
         extras=lines(MenuCategory.EXTRA),
         notes=[SummaryNote(*note) for note in (await session.execute(notes))],
     )
-
-
-def _sort(lines: Iterable[SummaryLine]) -> list[SummaryLine]:
-    return sorted(lines, key=lambda line: (-line.quantity, line.name, line.id))

@@ -12,16 +12,24 @@ from app.schema.operations import Info, query
 from app.schema.scalars import Id, TelegramId
 
 
-@strawberry.type(description="The quantity of a dish.")
+@strawberry.type(description="The quantity of a combo that was ordered under one name, and the cost of all of them.")
+class SummaryCombo:
+    combo_id: Id
+    name: str
+    quantity: int
+    amount: Decimal
+
+
+@strawberry.type(description="The quantity of a dish that was ordered under one name.")
 class SummaryDish:
-    id: Id
+    menu_item_id: Id
     name: str
     quantity: int
 
 
-@strawberry.type(description="The quantity of a combo or an extra, and the cost of all of them.")
-class SummaryLine:
-    id: Id
+@strawberry.type(description="The quantity of an extra that was ordered under one name, and the cost of all of them.")
+class SummaryExtra:
+    menu_item_id: Id
     name: str
     quantity: int
     amount: Decimal
@@ -48,9 +56,9 @@ class OrderSummary:
     date: dt.date
     orders_count: int
     total_price: Decimal
-    combos: list[SummaryLine]
+    combos: list[SummaryCombo]
     dishes: list[SummaryCategory]
-    extras: list[SummaryLine]
+    extras: list[SummaryExtra]
     notes: list[SummaryNote]
 
 

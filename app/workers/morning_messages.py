@@ -59,7 +59,9 @@ async def send_morning_messages(clients: Clients, bot: Bot, limiter: Limiter, no
     ends = clock() + JOB_BUDGET.total_seconds()
     while clock() < ends and (batch := await _claim(clients, local.date(), now, deferred)):
         async with asyncio.TaskGroup() as sending:
-            tasks = [sending.create_task(_try_to_send(clients, bot, limiter, item, language)) for item, language in batch]
+            tasks = [
+                sending.create_task(_try_to_send(clients, bot, limiter, item, language)) for item, language in batch
+            ]
         outcomes = [task.result() for task in tasks]
         sent += outcomes.count(Outcome.SENT)
         deferred |= {

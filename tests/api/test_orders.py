@@ -226,29 +226,43 @@ async def test_a_summary_adds_up_the_orders(manager_client: ApiClient, lunch: Lu
         "orders_count": 4,
         "total_price": "48.50",
         "combos": [
-            {"id": "1", "name": "Business lunch", "quantity": 3, "amount": "30.00"},
-            {"id": "2", "name": "Light", "quantity": 1, "amount": "6.00"},
+            {"combo_id": "1", "name": "Business lunch", "quantity": 3, "amount": "30.00"},
+            {"combo_id": "2", "name": "Light", "quantity": 1, "amount": "6.00"},
         ],
         "dishes": [
             {
                 "category": "soup",
                 "dishes": [
-                    {"id": "2", "name": "Solyanka", "quantity": 2},
-                    {"id": "1", "name": "Borscht", "quantity": 1},
+                    {"menu_item_id": "2", "name": "Solyanka", "quantity": 2},
+                    {"menu_item_id": "1", "name": "Borscht", "quantity": 1},
                 ],
             },
-            {"category": "salad", "dishes": [{"id": "3", "name": "Vinaigrette", "quantity": 1}]},
-            {"category": "main", "dishes": [{"id": "4", "name": "Pelmeni", "quantity": 3}]},
+            {"category": "salad", "dishes": [{"menu_item_id": "3", "name": "Vinaigrette", "quantity": 1}]},
+            {"category": "main", "dishes": [{"menu_item_id": "4", "name": "Pelmeni", "quantity": 3}]},
         ],
         "extras": [
-            {"id": "5", "name": "Cola", "quantity": 4, "amount": "6.00"},
-            {"id": "6", "name": "Honey cake", "quantity": 2, "amount": "6.50"},
+            {"menu_item_id": "5", "name": "Cola", "quantity": 4, "amount": "6.00"},
+            {"menu_item_id": "6", "name": "Honey cake", "quantity": 2, "amount": "6.50"},
         ],
         "notes": [
             {"tgid": 3, "user_name": "Anna", "notes": "First"},
             {"tgid": 5, "user_name": "Vera", "notes": "Last"},
         ],
     }
+
+
+async def test_a_renamed_combo_has_the_name_of_the_order(
+    user_client: ApiClient, manager_client: ApiClient, lunch: Lunch
+) -> None:
+    """Both APIs show the names of the order after the menu was renamed, in the order and in the summary."""
+    await user_client("place_order", **an_order(lunch, extras=[{"menu_item_id": lunch.cola.id}]))
+    calls = [("orders", {}), ("order_summary", {"cafe_id": lunch.cafe.id, "date": lunch.open_date})]
+    before = [(await manager_client(name, **arguments)).data for name, arguments in calls]
+    for item in (lunch.soup, lunch.cola):
+        await manager_client("update_menu_item", cafe_id=lunch.cafe.id, id=item.id, name="Champagne")
+    await manager_client("update_combo", cafe_id=lunch.cafe.id, id=lunch.combo.id, name="Feast")
+
+    assert [(await manager_client(name, **arguments)).data for name, arguments in calls] == before
 
 
 async def test_a_day_without_orders_has_an_empty_summary(manager_client: ApiClient, lunch: Lunch) -> None:

@@ -15,7 +15,7 @@ from app.clients import Clients
 from app.errors import BadInput, Forbidden, NotFound
 from app.models import MenuCategory, Order, OrderChanges, OrderInput, Role, User
 from app.resolvers import orders, summaries
-from app.resolvers.summaries import OrderSummary, SummaryLine
+from app.resolvers.summaries import OrderSummary, SummaryCombo, SummaryItem
 from app.services import orders as orders_service
 from tests.conftest import Lunch, add_lunch
 from tests.ordering import BEFORE, CLOSES_AT, DATE, at, change, extra
@@ -48,7 +48,7 @@ async def summary_of(manager: Context, lunch: Lunch, date: dt.date = DATE) -> Or
     return await summaries.get_order_summary(manager, lunch.cafe.id, date)
 
 
-def as_tuples(lines: Sequence[SummaryLine]) -> list[tuple[str, int, str]]:
+def as_tuples(lines: Sequence[SummaryCombo | SummaryItem]) -> list[tuple[str, int, str]]:
     return [(line.name, line.quantity, str(line.amount)) for line in lines]
 
 
@@ -173,7 +173,7 @@ async def test_dishes_with_the_same_name_have_separate_lines(
 
     soups = (await summary_of(manager, lunch)).dishes[0].dishes
 
-    assert [(line.id, line.name, line.quantity) for line in soups] == [
+    assert [(line.menu_item_id, line.name, line.quantity) for line in soups] == [
         (lunch.soup.id, "Borscht", 1),
         (lunch.other_soup.id, "Borscht", 1),
     ]
