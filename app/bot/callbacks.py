@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 from aiogram.exceptions import TelegramBadRequest
 from aiogram.types import CallbackQuery, Message
 
-from app.bot.updates import context_of, locale_of_update
+from app.bot.updates import context_of, locale_of_update, name_of
 from app.clients import Clients
 from app.errors import (
     CafeAlreadyLinked,
@@ -43,7 +43,7 @@ async def received(query: CallbackQuery, callback_data: buttons.Received, client
     """Acknowledge the message and show below it who did. A second press shows the same."""
     try:
         notification, is_new = await notifications.acknowledge(
-            context_of(query, clients), callback_data.notification_id, query.from_user.full_name
+            context_of(query, clients), callback_data.notification_id, name_of(query)
         )
     except NotFound:
         await _answer(query, texts.wrong_chat(locale_of_update(query)))
@@ -79,7 +79,7 @@ async def decide(query: CallbackQuery, callback_data: buttons.Decide, clients: C
         await _answer(query)
         remark = texts.approved_by if callback_data.approved else texts.rejected_by
         original = query.message.html_text if isinstance(query.message, Message) else ""
-        await _edit(query, f"{original}\n{remark(query.from_user.full_name, DEFAULT_LOCALE)}")
+        await _edit(query, f"{original}\n{remark(name_of(query), DEFAULT_LOCALE)}")
 
 
 async def _answer(query: CallbackQuery, text: str | None = None, *, show_alert: bool = True) -> None:

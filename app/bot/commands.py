@@ -47,7 +47,7 @@ async def link(message: Message, command: CommandObject, clients: Clients) -> No
         return
     ctx = context_of(message, clients)
     try:
-        request = await links.link_request(ctx, int(number), ctx.chat_id, _username(message))
+        request = await links.link_request(ctx, int(number), ctx.chat_id, message.chat.username)
     except LunchbotError as error:
         await message.answer(_explain(error, number, locale))
     else:
@@ -123,7 +123,3 @@ def _explain(error: LunchbotError, number: str, locale: str) -> str:
             return texts.too_many_requests(seconds, locale)
         case _:
             raise error
-
-
-def _username(message: Message) -> str | None:
-    return message.chat.username or (message.from_user.username if message.from_user else None)

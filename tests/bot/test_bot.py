@@ -37,6 +37,7 @@ from app.models import (
     NotificationKind,
     NotificationStatus,
     Outbox,
+    Role,
     User,
 )
 from app.processes.bot import create_app
@@ -61,6 +62,10 @@ MARIA = Person(MANAGER_TGID, "Maria")
 IVAN = Person(USER_TGID, "Ivan")
 BORIS = Person(77, "Boris", "boris")
 VERA = Person(88, "Вера", language_code="ru")
+
+ANONYMOUS = Person(1_087_968_824, "Group", "GroupAnonymousBot")
+CHANNEL = Person(136_817_688, "Channel", "Channel_Bot")
+POST = Person(777_000, "Telegram")
 
 
 @asynccontextmanager
@@ -226,7 +231,32 @@ async def test_link_makes_a_request(bot: World, group: Chat, clients: Clients, c
 
     request = await links.get_chat_status(chat_context(clients, group))
     assert isinstance(request, LinkRequest)
-    assert (request.cafe_id, request.tg_chat_id, request.tg_username) == (cafe.id, group.id, "boris")
+    assert (request.cafe_id, request.tg_chat_id) == (cafe.id, group.id)
+
+
+@pytest.mark.parametrize("username", ["lunch_group", None])
+@pytest.mark.parametrize("person", [BORIS, ANONYMOUS, CHANNEL, POST], ids=lambda person: person.first_name)
+async def test_a_request_has_the_username_of_the_group(
+    bot: World, group: Chat, clients: Clients, cafe: Cafe, person: Person, username: str | None
+) -> None:
+    """The request of a group has the group's username or none, never that of its sender."""
+    group.username = username
+    await answer(bot, group, f"/link {cafe.id}", person)
+
+    request = await links.get_chat_status(chat_context(clients, group))
+    assert isinstance(request, LinkRequest)
+    assert request.tg_username == username
+
+
+async def test_a_request_has_the_username_of_a_private_chat(
+    bot: World, private_chat: Chat, clients: Clients, cafe: Cafe
+) -> None:
+    """The request of a private chat has the username of its person."""
+    await answer(bot, private_chat, f"/link {cafe.id}")
+
+    request = await links.get_chat_status(chat_context(clients, private_chat))
+    assert isinstance(request, LinkRequest)
+    assert request.tg_username == "anna_k"
 
 
 async def test_link_is_answered(bot: World, place: Place, cafe: Cafe) -> None:
@@ -579,6 +609,19 @@ async def test_an_acknowledgement_is_written_below_the_message(
     assert buttons_under(last_message(group)) == {}
 
 
+@pytest.mark.parametrize("person", [ANONYMOUS, CHANNEL], ids=lambda person: person.first_name)
+async def test_an_anonymous_acknowledgement_has_the_name_of_the_chat(
+    bot: World, group: Chat, clients: Clients, linked: Cafe, person: Person
+) -> None:
+    """An administrator who stays anonymous has the name of the chat, not that of Telegram's placeholder."""
+    orders = await deliver_notification(bot, clients, linked)
+
+    await press_button(bot, group, "Received", person)
+
+    assert (await notification_now(clients, orders)).acknowledged_by == group.title
+    assert f"Received by {group.title}" in read_in(group)[-1]
+
+
 async def test_an_acknowledgement_is_below_the_last_part(
     bot: World, group: Chat, clients: Clients, linked: Cafe
 ) -> None:
@@ -775,6 +818,19 @@ async def test_a_decision_is_written_below_the_request(
 
     assert read_in(managers_chat) == [f"{before}\n{remark('Maria', 'en')}"]
     assert buttons_under(last_message(managers_chat)) == {}
+
+
+async def test_an_anonymous_administrator_does_not_decide(
+    bot: World, managers_chat: Chat, clients: Clients, pending_request: LinkRequest
+) -> None:
+    """A press without a person is refused, even if Telegram's placeholder was added as a manager."""
+    async with clients.db() as session:
+        session.add(User(tgid=ANONYMOUS.id, name="Group", role=Role.MANAGER))
+
+    shown = await press_button(bot, managers_chat, "Approve", ANONYMOUS)
+
+    assert shown == texts.only_managers("en")
+    assert (await request_now(clients, pending_request)).status is LinkRequestStatus.PENDING
 
 
 async def test_an_edited_request_keeps_its_escaping(
