@@ -4,7 +4,9 @@ import asyncio
 import logging
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import aiohttp
 
@@ -18,6 +20,9 @@ POLL_GAP_S = 5
 """A bot polls again immediately; after this time without a poll it counts as stopped."""
 
 WEBHOOK_TIMEOUT_S = 10
+WEBHOOK_CONNECTIONS = 40
+"""The default of `max_connections` (https://core.telegram.org/bots/api#setwebhook)."""
+
 WEBHOOK_RETRY_S = 1
 """The real service backs off for longer; a developer who restarts the bot does not want to wait."""
 
@@ -52,6 +57,7 @@ class UpdateQueue:
         self._pending: deque[Json] = deque()
         self._next_id = 100_000_001
         self._arrived = asyncio.Event()
+        self._changed = asyncio.Event()
         self._poll: _Poll | None = None
         self._polled_at: float | None = None
         self._delivery: asyncio.Task[None] | None = None
@@ -78,6 +84,7 @@ class UpdateQueue:
         self._next_id += 1
         self._pending.append({"update_id": update_id, kind: content})
         self._arrived.set()
+        self._changed.set()
         return update_id
 
     def confirm(self, offset: int) -> None:
@@ -132,22 +139,47 @@ class UpdateQueue:
             self._delivery = asyncio.create_task(self._deliver(webhook))
 
     async def _deliver(self, webhook: Webhook) -> None:
-        """Send the updates one by one; repeat each until the webhook accepts it."""
+        """Send the updates: those of one chat one by one, those of different chats side by side, as the real service."""
         headers = {"X-Telegram-Bot-Api-Secret-Token": webhook.secret_token} if webhook.secret_token else {}
-        timeout = aiohttp.ClientTimeout(total=WEBHOOK_TIMEOUT_S)
-        async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
+        session = aiohttp.ClientSession(
+            headers=headers,
+            timeout=aiohttp.ClientTimeout(total=WEBHOOK_TIMEOUT_S),
+            connector=aiohttp.TCPConnector(limit=WEBHOOK_CONNECTIONS),
+        )
+        busy: set[int] = set()
+        async with session, asyncio.TaskGroup() as sending:
             while True:
-                await self._arrived.wait()
-                if not self._pending:
-                    continue
-                update = self._pending[0]
-                try:
-                    async with session.post(webhook.url, json=update) as response:
-                        response.raise_for_status()
-                except (aiohttp.ClientError, TimeoutError) as error:
-                    _log.warning("The webhook did not accept update %d: %r", update["update_id"], error)
-                    webhook.last_error_date = int(time.time())
-                    webhook.last_error_message = str(error) or "Connection timed out"
-                    await asyncio.sleep(WEBHOOK_RETRY_S)
-                else:
-                    self.confirm(update["update_id"] + 1)
+                self._changed.clear()
+                for update in self._pending:
+                    chat_id = _chat_of(update)
+                    if chat_id not in busy:
+                        busy.add(chat_id)
+                        task = sending.create_task(self._send(session, webhook, update))
+                        task.add_done_callback(partial(self._free, busy, chat_id))
+                await self._changed.wait()
+
+    async def _send(self, session: aiohttp.ClientSession, webhook: Webhook, update: Json) -> None:
+        """Send an update until the webhook accepts it."""
+        while update in self._pending:
+            try:
+                async with session.post(webhook.url, json=update) as response:
+                    response.raise_for_status()
+            except (aiohttp.ClientError, TimeoutError) as error:
+                _log.warning("The webhook did not accept update %d: %r", update["update_id"], error)
+                webhook.last_error_date = int(time.time())
+                webhook.last_error_message = str(error) or "Connection timed out"
+                await asyncio.sleep(WEBHOOK_RETRY_S)
+            else:
+                with suppress(ValueError):  # the queue was cleared
+                    self._pending.remove(update)
+
+    def _free(self, busy: set[int], chat_id: int, _: asyncio.Task[None]) -> None:
+        busy.discard(chat_id)
+        self._changed.set()
+
+
+def _chat_of(update: Json) -> int:
+    """Return the id of the chat that an update is about; 0 if it is about none."""
+    content: Json = next((value for name, value in update.items() if name != "update_id"), {})
+    chat = content.get("chat") or content.get("message", {}).get("chat") or content.get("from") or {"id": 0}
+    return int(chat["id"])

@@ -207,6 +207,31 @@ async def test_webhook_gets_updates_with_its_secret(world: World, person: int) -
     assert (secret, update.message and update.message.text) == ("s3cret", "soup")
 
 
+async def test_webhook_gets_the_updates_of_one_chat_in_order(world: World, person: int, group: int) -> None:
+    """An update of a chat is sent when the one before it was accepted; the other chats do not wait for it."""
+    posted: list[str] = []
+    may_answer = asyncio.Event()
+
+    async def handle_update(request: Request) -> Response:
+        update = Update.model_validate_json(await request.body())
+        assert update.message is not None
+        posted.append(str(update.message.text))
+        if update.message.chat.id == person:
+            await may_answer.wait()
+        return Response()
+
+    async with serving(Starlette(routes=[Route("/hook", handle_update, methods=["POST"])])) as address:
+        await world.bot.set_webhook(f"{address}/hook")
+        for chat, text in [(person, "one"), (person, "two"), (group, "three"), (group, "four")]:
+            await world.write(chat, text)
+        await until(lambda: "four" in posted)
+        before = list(posted)
+        may_answer.set()
+        await until(lambda: "two" in posted)
+
+    assert before == ["one", "three", "four"]
+
+
 async def test_polling_conflicts_with_a_webhook(world: World) -> None:
     """getUpdates is refused while a webhook is set."""
     await world.bot.set_webhook("http://127.0.0.1:9/hook")
