@@ -57,11 +57,14 @@ async def set_commands(bot: Bot) -> None:
         await bot.set_my_commands(menu, language_code=None if locale == DEFAULT_LOCALE else locale)
 
 
-async def handle_error(event: ErrorEvent) -> None:
-    """Answer that something does not work. An outage is raised again, so that a webhook can ask for a retry."""
+async def handle_error(event: ErrorEvent) -> Exception | None:
+    """Answer that something does not work, and return the error. It is None for an answer that is dropped.
+
+    An outage is raised again, so that a webhook can ask for a retry.
+    """
     if isinstance(event.exception, RetryAfter):
         log.warning("bot.not_answered", update=event.update.update_id, wait_s=event.exception.retry_after)
-        return
+        return None
     log.error("bot.failed", update=event.update.update_id, exc_info=event.exception)
     with suppress(Exception):
         if message := event.update.message:
@@ -70,3 +73,4 @@ async def handle_error(event: ErrorEvent) -> None:
             await query.answer(texts.try_later(locale_of_update(query)), show_alert=True)
     if isinstance(as_lunchbot_error(event.exception), ServiceUnavailable):
         raise event.exception
+    return event.exception

@@ -1,11 +1,10 @@
 """The bot process: long polling."""
 
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 
 from starlette.applications import Starlette
 
-from app.bot.dispatcher import create_dispatcher
-from app.bot.polling import poll_updates
+from app.bot.polling import Polling
 from app.clients import Clients
 from app.events.kafka import connect
 from app.processes import health
@@ -25,12 +24,9 @@ def create_app(settings: Settings) -> Starlette:
     async def start(clients: Clients, stack: AsyncExitStack) -> Parts:
         bot = await stack.enter_async_context(make_bot(token, settings.telegram_api_url).context())
         obey_limits(bot, Limiter(clients.redis), answers=True)
-        dispatcher = create_dispatcher()
-
-        async def stop() -> None:
-            with suppress(RuntimeError):  # polling has not begun
-                await dispatcher.stop_polling()
-
-        return Parts([poll_updates(dispatcher, bot, clients), connect(settings, clients.kafka)], stop=stop)
+        polling = Polling(bot, clients)
+        return Parts(
+            [polling.run(), connect(settings, clients.kafka)], state={"checks": {"telegram": polling.is_working}}
+        )
 
     return Starlette(routes=health.routes, lifespan=lifespan(settings, start))

@@ -21,12 +21,16 @@ async def healthz(_request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """Whether each service answers, by name. The status is 503 if one does not."""
+    """Whether each service answers, by name. The status is 503 if one does not.
+
+    A process may have `checks` of its own in its state.
+    """
     clients: Clients = request.state.clients
     checks: Mapping[str, Callable[[], Awaitable[object]]] = {
         "database": lambda: _database(clients),
         "redis": clients.redis.ping,
         "kafka": lambda: _kafka(clients),
+        **getattr(request.state, "checks", {}),
     }
     answers = dict(zip(checks, await asyncio.gather(*map(_is_available, checks.values())), strict=True))
     ready = all(answers.values())

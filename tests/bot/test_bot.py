@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
@@ -19,8 +18,6 @@ from app.ai.recommendation import Recommendation
 from app.ai.stats import FavoriteDish, OrderStats
 from app.auth.context import Context
 from app.auth.viewer import Caller
-from app.bot.dispatcher import create_dispatcher
-from app.bot.polling import poll_updates
 from app.clients import Clients, open_clients
 from app.dev.telegram.chats import Chat, Membership, Message, Person, Press
 from app.dev.telegram.faults import FailureKind
@@ -47,6 +44,7 @@ from app.services.recommendations import store_recommendations
 from app.settings import Settings
 from app.telegram import buttons, notification_texts, texts
 from app.telegram.limiter import Limiter
+from tests.bot.running import answer, polling_bot, until_handled
 from tests.conftest import MANAGER_TGID, USER_TGID, Lunch, add_cafe, add_lunch, event_types
 from tests.servers import serving, until
 from tests.telegram_standin import TOKEN, World, read_in
@@ -66,49 +64,6 @@ VERA = Person(88, "Вера", language_code="ru")
 ANONYMOUS = Person(1_087_968_824, "Group", "GroupAnonymousBot")
 CHANNEL = Person(136_817_688, "Channel", "Channel_Bot")
 POST = Person(777_000, "Telegram")
-
-
-@asynccontextmanager
-async def polling_bot(world: World, clients: Clients) -> AsyncIterator[None]:
-    """Run the bot during the block, as the bot process does."""
-    dispatcher = create_dispatcher()
-    task = asyncio.create_task(poll_updates(dispatcher, world.bot, clients))
-    await until(lambda: world.state.updates.is_polled)
-    yield
-    await dispatcher.stop_polling()
-    await task
-
-
-@pytest.fixture
-async def bot(world: World, clients: Clients) -> AsyncIterator[World]:
-    """The running bot."""
-    async with polling_bot(world, clients):
-        yield world
-
-
-@pytest.fixture
-def private_chat(world: World) -> Chat:
-    """A private chat with the bot."""
-    return world.person()
-
-
-@pytest.fixture
-def group(world: World) -> Chat:
-    """A group with the bot."""
-    return world.group()
-
-
-async def answer(world: World, chat: Chat, text: str, person: Person | None = None) -> str:
-    """Write into a chat, and return the bot's answer."""
-    before = len(read_in(chat))
-    world.say(chat, text, person)
-    await until(lambda: len(read_in(chat)) > before)
-    return read_in(chat)[-1]
-
-
-async def until_handled(world: World) -> None:
-    """Wait until the bot has handled all updates: then it confirms them."""
-    await until(lambda: not len(world.state.updates))
 
 
 def chat_context(clients: Clients, chat: Chat) -> Context:
@@ -1267,7 +1222,7 @@ async def test_a_stopped_bot_does_not_poll(world: World, settings: Settings) -> 
     async with serving(create_app(settings.model_copy(update=update))):
         await until(lambda: world.state.updates.is_polled)
 
-    remaining = [task for task in asyncio.all_tasks() if "Dispatcher" in repr(task.get_coro())]
+    remaining = [task for task in asyncio.all_tasks() if "Polling" in repr(task.get_coro())]
     for task in remaining:
         task.cancel()
     assert remaining == []

@@ -1,6 +1,7 @@
 """Updates by webhook: Telegram posts them to the api process."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -11,8 +12,7 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 from sqlmodel import select
 
-from app.bot import polling
-from app.bot.dispatcher import create_dispatcher
+from app.bot.polling import Polling
 from app.bot.webhook import CONSUMER, LOCK_S, SECRET_HEADER
 from app.clients import Clients
 from app.dev.telegram.chats import Chat
@@ -24,6 +24,7 @@ from app.processes.api import create_app
 from app.settings import Settings, SettingsError
 from app.telegram import texts
 from tests.apis import calling_api, serving_api
+from tests.bot.running import stop_polling
 from tests.servers import DEADLINE_S, POLL_S, until
 from tests.telegram_standin import TOKEN, World, read_in
 
@@ -60,12 +61,6 @@ async def api(world: World, webhook_settings: Settings, clients: Clients) -> Asy
     """The api process with a webhook."""
     async with registered_api(world, webhook_settings) as client:
         yield client
-
-
-@pytest.fixture
-def private_chat(world: World) -> Chat:
-    """A private chat with the bot."""
-    return world.person()
 
 
 def make_update(chat: Chat, text: str = "/help", update_id: int = 1001) -> dict[str, Any]:
@@ -125,6 +120,41 @@ async def test_an_unreadable_body_is_a_bad_request(api: httpx.AsyncClient, body:
     response = await api.post(PATH, content=body, headers={SECRET_HEADER: SECRET})
 
     assert response.status_code == 400
+
+
+UNREADABLE: dict[str, Any] = {
+    "unreadable": {"message": {"text": "soup"}},
+    "half a character": {"message": {"text": "\ud83c"}},
+    "unknown type": {"thought_of_you": {"text": "soup"}},
+    "no type": {},
+}
+
+
+@pytest.mark.parametrize("content", UNREADABLE.values(), ids=UNREADABLE)
+async def test_an_update_that_cannot_be_read_is_accepted(
+    api: httpx.AsyncClient, private_chat: Chat, content: dict[str, Any]
+) -> None:
+    """An update that aiogram cannot read is accepted, because Telegram would repeat it before the next ones of its chat."""
+    body = json.dumps({"update_id": 7} | content)
+    response = await api.post(PATH, content=body, headers={SECRET_HEADER: SECRET})
+    await post_update(api, make_update(private_chat))
+
+    assert (response.status_code, response.content) == (200, b"")
+    assert read_in(private_chat) == [texts.help_("en")]
+
+
+async def test_an_update_whose_handler_always_fails_is_accepted(
+    api: httpx.AsyncClient, private_chat: Chat, clients: Clients
+) -> None:
+    """An update that fails for its own reason is answered in the chat, and Telegram does not repeat it."""
+    async with clients.db() as session:
+        await session.execute(sa.text("DROP TABLE cafes CASCADE"))
+
+    response = await post_update(api, make_update(private_chat, "/status"))
+
+    assert response.status_code == 200
+    assert read_in(private_chat) == [texts.try_later("en")]
+    assert await handled_updates(clients) == ["1001"]
 
 
 async def test_the_secret_is_checked_before_the_body(api: httpx.AsyncClient) -> None:
@@ -202,14 +232,31 @@ async def test_of_two_simultaneous_deliveries_one_is_handled(
     assert await handled_updates(clients) == ["1001"]
 
 
-async def test_a_slow_update_does_not_delay_others(api: httpx.AsyncClient, world: World, private_chat: Chat) -> None:
-    """Another update is handled while one takes long."""
+async def test_a_slow_update_does_not_delay_other_chats(
+    api: httpx.AsyncClient, world: World, private_chat: Chat
+) -> None:
+    """An update of another chat is handled while one takes long."""
+    other_chat = world.person()
     async with handling_update(world, api, make_update(private_chat)):
-        other = await post_update(api, make_update(private_chat, update_id=1002))
-        answers = read_in(private_chat)
+        other = await post_update(api, make_update(other_chat, update_id=1002))
+        answers = read_in(other_chat)
 
     assert other.status_code == 200
     assert answers == [texts.help_("en")]
+
+
+async def test_a_chat_is_answered_in_order(api: httpx.AsyncClient, world: World, private_chat: Chat) -> None:
+    """An update waits for the earlier one of its chat."""
+    other_chat = world.person()
+    async with handling_update(world, api, make_update(private_chat)) as first:
+        second = asyncio.create_task(post_update(api, make_update(private_chat, "/status", update_id=1002)))
+        await post_update(api, make_update(other_chat, update_id=1003))
+        before = read_in(private_chat)
+    await second
+
+    assert before == []
+    assert (first.result().status_code, second.result().status_code) == (200, 200)
+    assert read_in(private_chat) == [texts.try_later("en"), texts.status_none("en")]
 
 
 async def test_simultaneous_deliveries_are_handled_once(
@@ -246,6 +293,18 @@ async def test_an_update_of_a_dead_process_is_handled_later(
     assert 0 < expires_in_s <= LOCK_S
     assert (early.status_code, later.status_code) == (503, 200)
     assert read_in(private_chat)[-1] == texts.help_("en")
+
+
+async def test_a_lock_is_released_by_its_owner_only(
+    api: httpx.AsyncClient, world: World, private_chat: Chat, clients: Clients
+) -> None:
+    """A process whose lock has expired does not release the lock that another process holds since."""
+    async with handling_update(world, api, make_update(private_chat)) as first:
+        [lock] = await clients.redis.keys("telegram:update:*")
+        await clients.redis.set(lock, "another process", ex=LOCK_S)
+
+    assert first.result().status_code == 200
+    assert await clients.redis.get(lock) in {"another process", b"another process"}
 
 
 async def test_no_lock_stays_after_an_update(api: httpx.AsyncClient, private_chat: Chat, clients: Clients) -> None:
@@ -357,13 +416,11 @@ def test_the_bot_process_refuses_to_run_beside_a_webhook(webhook_settings: Setti
 async def test_polling_ends_an_old_webhook(world: World, clients: Clients, private_chat: Chat) -> None:
     """A bot that polls deletes the webhook address that Telegram still has."""
     await world.bot.set_webhook("https://old.example/updates")
-    dispatcher = create_dispatcher()
-    task = asyncio.create_task(polling.poll_updates(dispatcher, world.bot, clients))
+    task = asyncio.create_task(Polling(world.bot, clients).run())
     await until(lambda: world.state.updates.is_polled)
 
     world.say(private_chat, "/start")
     await until(lambda: read_in(private_chat))
-    await dispatcher.stop_polling()
-    await task
+    await stop_polling(task)
 
     assert world.state.updates.webhook is None
