@@ -51,11 +51,12 @@ async def enqueue_users(session: AsyncSession, date: dt.date) -> None:
 
 
 async def claim(
-    session: AsyncSession, date: dt.date, number: int, now: dt.datetime, lease: dt.timedelta
+    session: AsyncSession, date: dt.date, number: int, now: dt.datetime, until: dt.datetime
 ) -> Sequence[int]:
-    """Claim the next pending users of a run for the time of `lease`, previously failed ones last.
+    """Claim the next pending users of a run, previously failed ones last.
 
-    No other worker gets them meanwhile. There are none while the run is not running.
+    No other worker gets them before `until`, which names the owner of the lease: the next lease of a user ends later. There
+    are none while the run is not running.
 
     Returns their Telegram ids.
     """
@@ -74,18 +75,22 @@ async def claim(
     )
     items = (await session.scalars(query)).all()
     for item in items:
-        item.leased_until = now + lease
+        item.leased_until = until
     return [item.user_tgid for item in items]
 
 
-async def release(session: AsyncSession, date: dt.date, tgids: Collection[int]) -> None:
-    """Release the leases of users that are still pending."""
+async def release(session: AsyncSession, date: dt.date, tgids: Collection[int], until: dt.datetime) -> None:
+    """Release the leases that end at `until`, of users that are still pending.
+
+    A worker that was stopped for too long does not release the leases that other workers have got since.
+    """
     await session.execute(
         sa.update(RecommendationItem)
         .where(
             col(RecommendationItem.date) == date,
             col(RecommendationItem.user_tgid).in_(tgids),
             col(RecommendationItem.status) == ItemStatus.PENDING,
+            col(RecommendationItem.leased_until) == until,
         )
         .values(leased_until=None)
     )
@@ -112,7 +117,6 @@ async def record_failure(session: AsyncSession, date: dt.date, tgid: int, error:
     if item.status is ItemStatus.PENDING:
         item.attempts += 1
         item.error = error
-        item.leased_until = None
         if fails_after is not None and item.attempts >= fails_after:
             item.status = ItemStatus.FAILED
 

@@ -60,26 +60,27 @@ async def process_batch(clients: Clients, gemini: Gemini, date: dt.date, budget_
     pool = key_pool(clients)
     failures = 0
     while time.monotonic() < ends - MIN_CALL_BUDGET_S:
-        tgids = await _claim(clients, date)
+        now = _now()
+        tgids = await _claim(clients, date, now)
         if not tgids:
             return False
         try:
             failures = await _process(clients, gemini, pool, date, tgids, ends, failures)
         finally:
             async with clients.db() as session:
-                await run_items.release(session, date, tgids)
+                await run_items.release(session, date, tgids, now + LEASE)
                 await runs.update_progress(session, date, _now())
     return True
 
 
-async def _claim(clients: Clients, date: dt.date) -> Sequence[int]:
+async def _claim(clients: Clients, date: dt.date, now: dt.datetime) -> Sequence[int]:
     """Claim some users, and leave some to other workers."""
     run = await runs.find_unfinished_run(clients)
     if run is None or run.date != date or run.status is not RunStatus.RUNNING:
         return []
     number = min(BATCH_SIZE, math.ceil(run.left / clients.settings.recommendation_concurrency))
     async with clients.db() as session:
-        return await run_items.claim(session, date, max(number, 1), _now(), LEASE)
+        return await run_items.claim(session, date, max(number, 1), now, now + LEASE)
 
 
 async def recommend_all(

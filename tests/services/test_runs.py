@@ -88,7 +88,7 @@ async def pause(
 async def claim(clients: Clients, date: date, now: datetime, number: int = 10) -> list[int]:
     """Claim the next users of a run."""
     async with clients.db() as session:
-        return list(await run_items.claim(session, date, number, now, LEASE))
+        return list(await run_items.claim(session, date, number, now, now + LEASE))
 
 
 def recommendation_made_at(at: datetime) -> Recommendation:
@@ -269,7 +269,7 @@ async def test_a_claim_does_not_wait_for_another(keyed: Clients, lunch: Lunch, n
     await add_ordering_users(keyed, lunch, 3)
     run = await start(keyed, now)
     async with keyed.db() as session, asyncio.timeout(5):
-        claimed = await run_items.claim(session, run.date, 2, now, LEASE)
+        claimed = await run_items.claim(session, run.date, 2, now, now + LEASE)
 
         assert await claim(keyed, run.date, now, 2) == [THREE]
     assert claimed == [ONE, TWO]
@@ -293,9 +293,24 @@ async def test_a_released_user_can_be_claimed_immediately(keyed: Clients, lunch:
     await finish(keyed, run.date, ONE, at=now)
 
     async with keyed.db() as session:
-        await run_items.release(session, run.date, claimed)
+        await run_items.release(session, run.date, claimed, now + LEASE)
 
     assert await claim(keyed, run.date, now) == [TWO]
+
+
+async def test_a_lease_is_released_by_its_owner_only(keyed: Clients, lunch: Lunch, now: datetime) -> None:
+    """A worker whose lease has expired, and that goes on, does not release the lease of the next worker."""
+    await add_ordering_users(keyed, lunch, 1)
+    run = await start(keyed, now)
+    claimed = await claim(keyed, run.date, now)
+    later = now + LEASE + timedelta(seconds=1)
+    await claim(keyed, run.date, later)
+
+    async with keyed.db() as session:
+        await run_items.record_failure(session, run.date, ONE, "503", None)
+        await run_items.release(session, run.date, claimed, now + LEASE)
+
+    assert await claim(keyed, run.date, later) == []
 
 
 async def test_a_paused_run_has_no_users_to_claim(keyed: Clients, lunch: Lunch, now: datetime) -> None:

@@ -399,7 +399,7 @@ async def test_the_command_waits_for_the_leases_of_a_dead_worker(
     await add_ordering_users(keyed, lunch, 2)
     run = await start(keyed)
     async with keyed.db() as session:
-        await run_items.claim(session, run.date, 1, now(), timedelta(seconds=2))
+        await run_items.claim(session, run.date, 1, now(), now() + timedelta(seconds=2))
 
     assert (await recommend_all(keyed, gemini, lambda _run: None, lambda _run, _left: None)).done == 2
 
