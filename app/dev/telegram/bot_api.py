@@ -14,7 +14,7 @@ from app.dev.telegram.calls import BotApiError, Call, bad_request
 from app.dev.telegram.chats import Chat, Content
 from app.dev.telegram.content import find_replied_message, parse_content, parse_keyboard
 from app.dev.telegram.formatting import utf16_length
-from app.dev.telegram.state import Telegram
+from app.dev.telegram.state import PERMISSIONS, Telegram
 from app.dev.telegram.updates import Webhook
 
 MAX_CALLBACK_ANSWER_LENGTH = 200
@@ -140,11 +140,12 @@ def send_message(telegram: Telegram, call: Call) -> Json:
     """Send a message to a chat."""
     content = parse_content(call)
     chat = get_target_chat(telegram, call)
-    chat.require_bot()
+    thread_id = call.integer("message_thread_id")
+    chat.require_writing(thread_id)
     reply_to = find_replied_message(chat, call)
     if telegram.has_limits:
         telegram.limits.count_message(chat.id)
-    message = chat.add(telegram.bot_user(), content, reply_to)
+    message = chat.add(telegram.bot_user(), content, reply_to, thread_id or None)
     telegram.changes.publish("message", chat_id=chat.id)
     return chat.message_json(message)
 
@@ -192,18 +193,32 @@ def get_chat(telegram: Telegram, call: Call) -> Json:
     chat = get_target_chat(telegram, call)
     if chat.type != "private":
         chat.require_bot()
+    permissions = {"permissions": dict.fromkeys(PERMISSIONS, chat.members_may_write)}
     gifts = ("unlimited_gifts", "limited_gifts", "unique_gifts", "premium_subscription", "gifts_from_channels")
-    return chat.as_chat() | {
-        "accent_color_id": abs(chat.id) % 7,
-        "max_reaction_count": 11,
-        "accepted_gift_types": dict.fromkeys(gifts, chat.type == "private"),
-    }
+    return (
+        chat.as_chat()
+        | ({} if chat.type in {"private", "channel"} else permissions)
+        | {
+            "accent_color_id": abs(chat.id) % 7,
+            "max_reaction_count": 11,
+            "accepted_gift_types": dict.fromkeys(gifts, chat.type == "private"),
+        }
+    )
+
+
+def get_chat_member(telegram: Telegram, call: Call) -> Json:
+    """Return the bot as a member of a chat. Other members are not known here."""
+    chat = get_target_chat(telegram, call)
+    chat.require_bot()
+    if call.integer("user_id") != telegram.bot_user()["id"]:
+        raise bad_request("member not found")
+    return telegram.bot_as_member(chat, chat.membership)
 
 
 def send_chat_action(telegram: Telegram, call: Call) -> bool:
     """Show a chat action, such as typing."""
     chat = get_target_chat(telegram, call)
-    chat.require_bot()
+    chat.require_writing(call.integer("message_thread_id"))
     if call.text("action") not in _CHAT_ACTIONS:
         raise bad_request("wrong parameter action in request")
     telegram.changes.publish("action", chat_id=chat.id, action=call.text("action"))
@@ -246,6 +261,7 @@ METHODS: dict[str, Callable[[Telegram, Call], Any]] = {
     "editmessagereplymarkup": edit_message_reply_markup,
     "answercallbackquery": answer_callback_query,
     "getchat": get_chat,
+    "getchatmember": get_chat_member,
     "sendchataction": send_chat_action,
     "leavechat": leave_chat,
 }

@@ -8,8 +8,14 @@ from app.dev.standins import Json
 from app.dev.telegram.calls import BotApiError, bad_request
 from app.dev.telegram.formatting import Entity
 
-type ChatType = Literal["private", "group", "supergroup"]
-type Membership = Literal["member", "left", "kicked"]
+type ChatType = Literal["private", "group", "supergroup", "channel"]
+type Membership = Literal["member", "administrator", "restricted", "left", "kicked"]
+"""A restricted bot may not write."""
+
+type TopicState = Literal["open", "closed"]
+
+GENERAL = 1
+"""The topic of messages without one, in a chat with topics. A bot cannot name it (https://core.telegram.org/api/forum)."""
 
 MESSAGE_LENGTH = 4096
 """In UTF-16 code units, after entities parsing (https://core.telegram.org/bots/api#sendmessage)."""
@@ -70,6 +76,8 @@ class Message:
     sender: Json
     content: Content
     reply_to: "Message | None" = None
+    thread_id: int | None = None
+    """The forum topic."""
     edit_date: int | None = None
     edits: list[Content] = field(default_factory=list)
     """Earlier versions, oldest first."""
@@ -111,7 +119,18 @@ class Chat:
     person: Person | None = None
     username: str | None = None
     membership: Membership = "member"
+    members_may_write: bool = True
+    """The default permission of a group. Administrators do not need it."""
+    may_post: bool = True
+    """Whether the bot, as an administrator of a channel, may post messages."""
+    topics: dict[int, TopicState] = field(default_factory=dict)
+    """The forum topics, if the chat has any. `GENERAL` is open if it is not in there."""
     messages: dict[int, Message] = field(default_factory=dict)
+
+    @property
+    def has_bot(self) -> bool:
+        """Whether the bot is in the chat."""
+        return self.membership not in {"left", "kicked"}
 
     def as_chat(self) -> Json:
         """Return a `Chat` of the Bot API."""
@@ -119,20 +138,43 @@ class Chat:
             return {"id": self.id, "type": "private", "first_name": self.person.first_name} | _without_none(
                 username=self.person.username
             )
-        return {"id": self.id, "type": self.type, "title": self.title} | _without_none(username=self.username)
+        is_forum = True if self.topics else None
+        return {"id": self.id, "type": self.type, "title": self.title} | _without_none(
+            username=self.username, is_forum=is_forum
+        )
 
     def require_bot(self) -> None:
-        """Raise BotApiError (403) if the bot may not write here."""
-        if self.membership == "member":
+        """Raise BotApiError (403) if the bot is not here."""
+        if self.has_bot:
             return
         if self.type == "private":
             raise BotApiError(403, "Forbidden: bot was blocked by the user")
         reason = "was kicked from" if self.membership == "kicked" else "is not a member of"
         raise BotApiError(403, f"Forbidden: bot {reason} the {self.type} chat")
 
-    def add(self, sender: Json, content: Content, reply_to: Message | None = None) -> Message:
+    def require_writing(self, thread_id: int) -> None:
+        """Raise BotApiError if the bot may not write here.
+
+        Args:
+            thread_id: The forum topic; 0 for the chat itself.
+        """
+        self.require_bot()
+        is_administrator = self.membership == "administrator"
+        if self.type == "channel" and not (is_administrator and self.may_post):
+            raise bad_request("need administrator rights in the channel chat")
+        may_write = is_administrator or (self.members_may_write and self.membership != "restricted")
+        if self.type in {"group", "supergroup"} and not may_write:
+            raise bad_request("not enough rights to send text messages to the chat")
+        if thread_id and (thread_id == GENERAL or thread_id not in self.topics):
+            raise bad_request("message thread not found")
+        if self.topics.get(thread_id or GENERAL) == "closed":
+            raise bad_request("TOPIC_CLOSED")
+
+    def add(
+        self, sender: Json, content: Content, reply_to: Message | None = None, thread_id: int | None = None
+    ) -> Message:
         """Append a message to the chat."""
-        message = Message(len(self.messages) + 1, int(time.time()), sender, content, reply_to)
+        message = Message(len(self.messages) + 1, int(time.time()), sender, content, reply_to, thread_id)
         self.messages[message.id] = message
         return message
 
@@ -147,6 +189,8 @@ class Chat:
             "date": message.date,
             "text": content.text,
         } | _without_none(
+            message_thread_id=message.thread_id,
+            is_topic_message=True if message.thread_id else None,
             entities=content.entities or None,
             reply_markup=content.keyboard,
             edit_date=message.edit_date,

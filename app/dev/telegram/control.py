@@ -19,6 +19,7 @@ from app.dev.telegram.shapes import (
     MembershipChange,
     NewChat,
     NewMessage,
+    NewTopic,
     Sender,
     chat_json,
     message_json,
@@ -77,7 +78,7 @@ async def write_message(request: Request, telegram: Telegram) -> Response:
     person = _get_person(chat, new.sender)
     if chat_id not in telegram.chats:
         telegram.add_chat(chat)
-    message, update_id = telegram.write(chat, person, new.text)
+    message, update_id = telegram.write(chat, person, new.text, new.thread_id)
     return JsonResponse(message_json(message) | {"update_id": update_id}, status_code=201)
 
 
@@ -100,6 +101,14 @@ async def change_membership(request: Request, telegram: Telegram) -> Response:
     actor = _get_person(chat, change.sender).as_user()
     update_id = telegram.change_membership(chat, change.status, actor)
     return JsonResponse(chat_json(chat) | {"update_id": update_id})
+
+
+async def set_topic(request: Request, telegram: Telegram) -> Response:
+    """Open, close or delete a forum topic of a supergroup."""
+    topic = NewTopic.model_validate_json(await request.body())
+    chat = _get_chat(request, telegram)
+    telegram.set_topic(chat, topic.thread_id, topic.state)
+    return JsonResponse(chat_json(chat))
 
 
 async def stream_changes(_: Request, telegram: Telegram) -> Response:
@@ -164,6 +173,7 @@ CONTROL_ROUTES = [
     _api.route("POST", "/chats/{chat_id}/messages", write_message),
     _api.route("POST", "/chats/{chat_id}/press", press_button),
     _api.route("POST", "/chats/{chat_id}/membership", change_membership),
+    _api.route("POST", "/chats/{chat_id}/topics", set_topic),
     *_api.fault_routes("failures", Failure),
     _api.reset_route(),
     _api.route("GET", "/events", stream_changes),

@@ -40,7 +40,8 @@ const formatTime = (date) => new Date(date * 1000).toLocaleTimeString([], { hour
 const formatDay = (date) => new Date(date * 1000).toLocaleDateString([], { day: "numeric", month: "long" });
 
 function membershipNote(chat) {
-  if (chat.status === "member") return "";
+  if (["member", "administrator"].includes(chat.status)) return "";
+  if (chat.status === "restricted") return "the bot may not write";
   if (chat.type === "private") return "blocked the bot";
   return chat.status === "kicked" ? "the bot was removed" : "the bot is not here";
 }
@@ -166,8 +167,9 @@ async function paintChat(toEnd = false) {
 function membershipButtons(chat) {
   const change = (label, status, className = "") =>
     element("button", { type: "button", className, textContent: label, onclick: () => attempt(() => call(`/chats/${chat.id}/membership`, { status, ...selectedWriter(chat) })) });
-  if (chat.type === "private") return [chat.status === "member" ? change("Block", "kicked", "danger") : change("Unblock", "member")];
-  return [chat.status === "member" ? change("Kick the bot", "kicked", "danger") : change("Add the bot", "member")];
+  const isGone = ["left", "kicked"].includes(chat.status);
+  if (chat.type === "private") return [!isGone ? change("Block", "kicked", "danger") : change("Unblock", "member")];
+  return [!isGone ? change("Kick the bot", "kicked", "danger") : change("Add the bot", "member")];
 }
 
 function paintWriters(chat) {

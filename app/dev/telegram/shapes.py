@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.dev.standins import Json
-from app.dev.telegram.chats import Chat, ChatType, Content, Membership, Message, Person, Press
+from app.dev.telegram.chats import Chat, ChatType, Content, Membership, Message, Person, Press, TopicState
 
 DEFAULT_PERSON = Person(5_300_700_900, "Alex", "alex_at_lunch")
 """Acts in a group when the request names no person."""
@@ -55,6 +55,8 @@ class NewMessage(_Action):
     """A message from a person."""
 
     text: str
+    thread_id: int | None = None
+    """The forum topic."""
 
 
 class ButtonPress(_Action):
@@ -70,6 +72,15 @@ class MembershipChange(_Action):
     status: Membership
 
 
+class NewTopic(_Input):
+    """A forum topic to open, close or delete."""
+
+    thread_id: int = Field(gt=0, lt=MAX_ID)
+    """1 is «General»."""
+    state: TopicState | None = "open"
+    """None deletes the topic."""
+
+
 def chat_json(chat: Chat) -> Json:
     """Format a chat with its last message."""
     messages = list(chat.messages.values())
@@ -81,6 +92,7 @@ def chat_json(chat: Chat) -> Json:
         "username": chat.person.username if chat.person else chat.username,
         "language_code": chat.person.language_code if chat.person else None,
         "status": chat.membership,
+        "topics": [{"thread_id": thread_id, "state": state} for thread_id, state in chat.topics.items()],
         "message_count": len(messages),
         "last_message": message_json(messages[-1]) if messages else None,
     }
@@ -94,6 +106,7 @@ def message_json(message: Message) -> Json:
         "from": message.sender,
         "date": message.date,
         "edit_date": message.edit_date,
+        "thread_id": message.thread_id,
         "reply_to_message_id": message.reply_to.id if message.reply_to else None,
         "edits": [content_json(content) for content in message.edits],
         "presses": [press_json(press) for press in message.presses],

@@ -19,6 +19,7 @@ from app.dev.telegram.chats import (
     Message,
     Person,
     Press,
+    TopicState,
     find_chat_type,
 )
 from app.dev.telegram.faults import Failure, RateLimits
@@ -30,6 +31,43 @@ BOT_USERNAME = "lunch_stand_in_bot"
 DEFAULT_BOT_ID = 7_012_345_678
 
 _FIRST_IDS: dict[ChatType, int] = {"private": 5_208_114_700, "group": -4_120_558_300, "supergroup": -1_002_184_226_500}
+PERMISSIONS = (
+    "can_send_messages",
+    "can_send_audios",
+    "can_send_documents",
+    "can_send_photos",
+    "can_send_videos",
+    "can_send_video_notes",
+    "can_send_voice_notes",
+    "can_send_polls",
+    "can_send_other_messages",
+    "can_add_web_page_previews",
+    "can_react_to_messages",
+    "can_edit_tag",
+    "can_change_info",
+    "can_invite_users",
+    "can_pin_messages",
+    "can_manage_topics",
+)
+"""What a group may forbid to its members (https://core.telegram.org/bots/api#chatpermissions)."""
+
+ADMINISTRATOR_RIGHTS = (
+    "can_be_edited",
+    "is_anonymous",
+    "can_manage_chat",
+    "can_delete_messages",
+    "can_manage_video_chats",
+    "can_restrict_members",
+    "can_promote_members",
+    "can_change_info",
+    "can_invite_users",
+    "can_post_stories",
+    "can_edit_stories",
+    "can_delete_stories",
+    "can_send_welcome_messages",
+)
+"""https://core.telegram.org/bots/api#chatmemberadministrator"""
+
 _ID_STEP = 7_919
 """Distance between generated ids, so that no test relies on consecutive ids."""
 
@@ -113,7 +151,8 @@ class Telegram:
     def free_id(self, kind: ChatType) -> int:
         """Return an unused id in the range of the chat type."""
         step = _ID_STEP if kind == "private" else -_ID_STEP
-        return next(number for number in itertools.count(_FIRST_IDS[kind], step) if number not in self.chats)
+        first = _FIRST_IDS["supergroup" if kind == "channel" else kind]
+        return next(number for number in itertools.count(first, step) if number not in self.chats)
 
     def add_chat(self, chat: Chat) -> Chat:
         """Add a chat.
@@ -122,7 +161,7 @@ class Telegram:
         """
         if chat.id in self.chats:
             raise ValueError(f"there is a chat {chat.id} already")
-        if find_chat_type(chat.id) != chat.type:
+        if find_chat_type(chat.id) != ("supergroup" if chat.type == "channel" else chat.type):
             raise ValueError(f"{chat.id} cannot be the id of a {chat.type} chat")
         self.chats[chat.id] = chat
         self.changes.publish("chat", chat_id=chat.id)
@@ -133,17 +172,19 @@ class Telegram:
         new_id = new_id or self.free_id("supergroup")
         return self.chats.get(new_id) or self.add_chat(Chat(new_id, "supergroup", chat.title))
 
-    def write(self, chat: Chat, person: Person, text: str) -> tuple[Message, int | None]:
+    def write(self, chat: Chat, person: Person, text: str, thread_id: int | None = None) -> tuple[Message, int | None]:
         """Add a person's message; return it, and the id of its update if the bot gets one.
 
-        Raises ValueError for a text that Telegram's clients do not send.
+        Raises ValueError for a text that Telegram's clients do not send, or for an unknown topic.
         """
+        if thread_id is not None and thread_id not in chat.topics:
+            raise ValueError(f"there is no topic {thread_id} in chat {chat.id}")
         text = text.strip()
         if not text or utf16_length(text) > MESSAGE_LENGTH:
             raise ValueError(f"a message has 1 to {MESSAGE_LENGTH} characters, this one {utf16_length(text)}")
-        message = chat.add(person.as_user(), Content(text, mark_commands(text, []), original=text))
+        message = chat.add(person.as_user(), Content(text, mark_commands(text, []), original=text), thread_id=thread_id)
         self.changes.publish("message", chat_id=chat.id)
-        if chat.membership != "member":
+        if not chat.has_bot:
             return message, None
         return message, self.updates.put("message", chat.message_json(message))
 
@@ -165,7 +206,7 @@ class Telegram:
             "data": callback_data,
         }
         self.changes.publish("message", chat_id=chat.id)
-        return press, self.updates.put("callback_query", query) if chat.membership == "member" else None
+        return press, self.updates.put("callback_query", query) if chat.has_bot else None
 
     def answer_press(self, press: Press, answer: Json) -> None:
         """Show the bot's answer to the person who pressed."""
@@ -177,19 +218,42 @@ class Telegram:
 
         Raises ValueError for a membership that the type of chat does not have.
         """
-        if chat.type == "private" and membership == "left":
+        if chat.type == "private" and membership not in {"member", "kicked"}:
             raise ValueError("a person can only block the bot (kicked) or allow it (member)")
         change = {
             "chat": chat.as_chat(),
             "from": actor,
             "date": int(time.time()),
-            "old_chat_member": self._bot_as_member(chat.membership),
-            "new_chat_member": self._bot_as_member(membership),
+            "old_chat_member": self.bot_as_member(chat, chat.membership),
+            "new_chat_member": self.bot_as_member(chat, membership),
         }
         chat.membership = membership
         self.changes.publish("chat", chat_id=chat.id)
         return self.updates.put("my_chat_member", change)
 
-    def _bot_as_member(self, membership: Membership) -> Json:
+    def set_topic(self, chat: Chat, thread_id: int, state: TopicState | None) -> None:
+        """Open or close a topic; None deletes it.
+
+        Raises ValueError for a chat that cannot have topics.
+        """
+        if chat.type != "supergroup":
+            raise ValueError(f"a {chat.type} chat has no topics")
+        if state is None:
+            chat.topics.pop(thread_id, None)
+        else:
+            chat.topics[thread_id] = state
+        self.changes.publish("chat", chat_id=chat.id)
+
+    def bot_as_member(self, chat: Chat, membership: Membership) -> Json:
+        """Return the bot as a `ChatMember` of the Bot API."""
         member: Json = {"status": membership, "user": self.bot_user()}
-        return member | {"until_date": 0} if membership == "kicked" else member
+        match membership:
+            case "kicked":
+                return member | {"until_date": 0}
+            case "administrator":
+                rights = dict.fromkeys(ADMINISTRATOR_RIGHTS, False)
+                return member | rights | ({"can_post_messages": chat.may_post} if chat.type == "channel" else {})
+            case "restricted":
+                return member | {"is_member": True, "until_date": 0} | dict.fromkeys(PERMISSIONS, False)
+            case _:
+                return member

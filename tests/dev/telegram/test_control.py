@@ -13,7 +13,7 @@ from tests.dev.telegram.conftest import DEADLINE_S, World
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        ("/chats", {"type": "channel"}),
+        ("/chats", {"type": "secret"}),
         ("/chats", {"type": "private", "id": -5}),
         ("/chats/soup/messages", {"text": "x"}),
         ("/chats/77/messages", {"text": " "}),

@@ -14,6 +14,30 @@ from aiogram.types import (
 from tests.dev.telegram.conftest import World, create_keyboard
 
 
+@pytest.mark.parametrize(("state", "reason"), [("closed", "TOPIC_CLOSED"), (None, "message thread not found")])
+async def test_topic_refuses_messages(world: World, group: int, state: str | None, reason: str) -> None:
+    """A message to a closed, deleted or unknown topic is refused."""
+    await world.post(f"/chats/{group}/topics", thread_id=77)
+    await world.bot.send_message(group, "soup", message_thread_id=77)
+    await world.post(f"/chats/{group}/topics", thread_id=77, state=state)
+
+    with pytest.raises(TelegramBadRequest, match=reason):
+        await world.bot.send_message(group, "salad", message_thread_id=77)
+
+    assert [(message["text"], message["thread_id"]) for message in await world.list_messages(group)] == [("soup", 77)]
+
+
+async def test_message_in_a_topic_is_an_update(world: World, group: int) -> None:
+    """The bot learns in which topic a person writes."""
+    await world.post(f"/chats/{group}/topics", thread_id=77)
+    await world.write(group, "soup", thread_id=77)
+
+    [update] = await world.bot.get_updates()
+
+    assert update.message is not None
+    assert (update.message.message_thread_id, update.message.is_topic_message) == (77, True)
+
+
 async def test_message_creates_the_chat(world: World) -> None:
     """A person's first message creates the chat."""
     await world.write(77, "/start", **{"from": {"id": 77, "first_name": "Boris", "language_code": "ru"}})
