@@ -127,6 +127,7 @@ class Settings(BaseSettings):
     telegram_bot_token: Annotated[SecretStr, AfterValidator(_bot_token)] | None = None
     telegram_api_url: Url = "https://api.telegram.org"
     telegram_manager_chat_id: int | None = None
+    telegram_manager_chat_thread_id: Annotated[int | None, Field(ge=1)] = None
     telegram_webhook_url: Url | None = None
     telegram_webhook_secret: Annotated[SecretStr, AfterValidator(_webhook_secret)] | None = None
     ack_reminder_minutes: Annotated[int, Field(ge=1, le=24 * 60)] = 15

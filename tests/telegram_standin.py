@@ -36,9 +36,16 @@ class World:
         """Add a group."""
         return self.state.add_chat(Chat(self.state.free_id("supergroup"), "supergroup", "Lunch"))
 
-    def say(self, chat: Chat, text: str, person: Person | None = None) -> None:
+    def forum(self, *topics: int) -> Chat:
+        """Add a group with these topics."""
+        chat = self.group()
+        for topic in topics:
+            self.state.set_topic(chat, topic, "open")
+        return chat
+
+    def say(self, chat: Chat, text: str, person: Person | None = None, topic: int | None = None) -> None:
         """Write a message as `person`, as the person of a private chat, or as Boris in a group."""
-        self.state.write(chat, person or chat.person or Person(77, "Boris", "boris", "en"), text)
+        self.state.write(chat, person or chat.person or Person(77, "Boris", "boris", "en"), text, topic)
 
     def fail(self, kind: FailureKind, *, method: str = "sendMessage", times: int | None = 1, after: int = 1) -> None:
         """Make the next `times` calls of a method fail. `after` is Telegram's `retry_after`, in seconds."""
@@ -66,6 +73,12 @@ async def limited_bot(world: World, clients: Clients, *, answers: bool = False) 
 def read_in(chat: Chat) -> list[str]:
     """Return the bot's messages in a chat, as Telegram's HTML."""
     return [message.content.original for message in chat.messages.values() if message.is_from_bot]
+
+
+def read_in_topic(chat: Chat, topic: int | None) -> list[str]:
+    """Return the bot's messages in a topic of a chat; None for those without a topic."""
+    messages = [message for message in chat.messages.values() if message.is_from_bot and message.thread_id == topic]
+    return [message.content.original for message in messages]
 
 
 @asynccontextmanager

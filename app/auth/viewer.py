@@ -31,12 +31,14 @@ class Caller:
         authorization: The Authorization header, or the value from `connection_init`, as it came.
         telegram_user: The Telegram id of the user who wrote a message or pressed a button, as Telegram says.
         telegram_chat: The id of the chat in which that happened, as Telegram says.
+        telegram_thread: The id of the forum topic in that chat, if it was in one.
         viewer: The authenticated user, once known.
     """
 
     authorization: object = field(default=None, repr=False)
     telegram_user: int | None = None
     telegram_chat: int | None = None
+    telegram_thread: int | None = None
     viewer: Viewer | None = None
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
 

@@ -16,7 +16,7 @@ PLACEHOLDERS = frozenset({777000, 1087968824, 136817688})
 def context_of(update: Message | CallbackQuery, clients: Clients) -> Context:
     """Make the context of an operation: its caller is the user who wrote or pressed, in that chat."""
     chat_id, user = chat_of(update), user_of(update)
-    caller = Caller(telegram_user=user.id if user else None, telegram_chat=chat_id)
+    caller = Caller(telegram_user=user.id if user else None, telegram_chat=chat_id, telegram_thread=thread_of(update))
     return Context(clients, source=f"chat:{chat_id}", caller=caller)
 
 
@@ -36,6 +36,12 @@ def chat_of(update: Message | CallbackQuery) -> int:
     if isinstance(update, Message):
         return update.chat.id
     return update.message.chat.id if update.message else update.from_user.id
+
+
+def thread_of(update: Message | CallbackQuery) -> int | None:
+    """Return the forum topic. A reply in a group without topics has a thread as well, which is no topic."""
+    message = update if isinstance(update, Message) else update.message
+    return message.message_thread_id if isinstance(message, Message) and message.is_topic_message else None
 
 
 def locale_of_update(update: Message | CallbackQuery) -> str:

@@ -93,6 +93,7 @@ class LinkRequestEvent(Event, LinkRequestFields):
     id: int
     cafe_name: str
     cafe: CafeSnapshot
+    tg_thread_id: int | None = None
 
     @property
     def key(self) -> str:
@@ -139,17 +140,24 @@ class UnlinkReason(StrEnum):
 
 
 class CafeUnlinked(CafeEvent):
-    """A cafe has lost its chat. `former_tg_chat_id` is the chat that it had."""
+    """A cafe has lost its chat. `former_tg_chat_id` is the chat that it had, `former_tg_thread_id` the topic in it."""
 
     type = "cafe.unlinked"
 
     former_tg_chat_id: int
+    former_tg_thread_id: int | None = None
     reason: UnlinkReason = UnlinkReason.MANAGER
 
     @classmethod
-    def of_cafe(cls, cafe: Cafe, former_tg_chat_id: int, reason: UnlinkReason) -> Self:
-        snapshot = CafeSnapshot.model_validate(cafe).model_dump()
-        return cls(**snapshot, former_tg_chat_id=former_tg_chat_id, reason=reason)
+    def of_cafe(
+        cls, cafe: Cafe, former_tg_chat_id: int, reason: UnlinkReason, former_tg_thread_id: int | None = None
+    ) -> Self:
+        return cls(
+            **CafeSnapshot.model_validate(cafe).model_dump(),
+            former_tg_chat_id=former_tg_chat_id,
+            former_tg_thread_id=former_tg_thread_id,
+            reason=reason,
+        )
 
 
 class CafeNotificationsChanged(CafeEvent):

@@ -35,6 +35,7 @@ async def handle_link_event(clients: Clients, session: AsyncSession, event: Even
                 NotificationKind.LINK_APPROVED,
                 event.cafe,
                 chat_id=event.tg_chat_id,
+                thread_id=event.tg_thread_id,
             )
         case LinkRequestRejected():
             await notify(
@@ -43,6 +44,7 @@ async def handle_link_event(clients: Clients, session: AsyncSession, event: Even
                 NotificationKind.LINK_REJECTED,
                 event.cafe,
                 chat_id=event.tg_chat_id,
+                thread_id=event.tg_thread_id,
                 facts={"reason": event.reason},
             )
         case CafeUnlinked():
@@ -60,6 +62,7 @@ async def _notify_of_unlinking(clients: Clients, session: AsyncSession, event: C
             NotificationKind.UNLINKED,
             event,
             chat_id=event.former_tg_chat_id,
+            thread_id=event.former_tg_thread_id,
         )
     if event.reason is UnlinkReason.CHAT_GONE:
         await alert(clients, session, event, notification_texts.chat_unreachable)

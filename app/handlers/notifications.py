@@ -172,7 +172,9 @@ async def deliver(clients: Clients, bot: Bot, limiter: Limiter, task: DeliveryTa
     try:
         if not await limiter.meet(slot):
             raise RetryAfter(0)
-        message_id = await send(bot, notification.tg_chat_id, text, _buttons(notification))
+        message_id = await send(
+            bot, notification.tg_chat_id, text, _buttons(notification), thread_id=notification.tg_thread_id
+        )
     except (NotSent, DeliveryUnknown) as error:
         await _handle_failure(clients, notification, error, was_uncertain=was_uncertain)
         return

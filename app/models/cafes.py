@@ -66,7 +66,11 @@ class CafeFields(SQLModel):
 
 
 class Cafe(CafeFields, table=True):
-    """A cafe. Its orders go to its chat, if it has one and notifications are enabled."""
+    """A cafe. Its orders go to its chat, if it has one and notifications are enabled.
+
+    Args:
+        tg_thread_id: The forum topic in that chat that gets them, if the link was made in one.
+    """
 
     __tablename__ = "cafes"
     __table_args__ = (
@@ -76,9 +80,13 @@ class Cafe(CafeFields, table=True):
     )
 
     id: int = identity()
+    tg_thread_id: int | None = Field(default=None, sa_type=sa.BigInteger)
 
-    def link(self, *, chat_id: int, username: str | None, at: dt.datetime) -> None:
+    def link(self, *, chat_id: int, username: str | None, at: dt.datetime, thread_id: int | None = None) -> None:
         """Send this cafe's orders to a chat from now on.
+
+        Args:
+            thread_id: The forum topic in the chat; None for the chat itself.
 
         The unique constraint keeps two cafes from sharing a chat.
 
@@ -87,6 +95,7 @@ class Cafe(CafeFields, table=True):
         if self.tg_chat_id is not None:
             raise CafeAlreadyLinked
         self.tg_chat_id = chat_id
+        self.tg_thread_id = thread_id
         self.tg_username = username
         self.linked_at = at
         self.notifications_enabled = True
@@ -99,7 +108,7 @@ class Cafe(CafeFields, table=True):
         if self.tg_chat_id is None:
             raise CafeNotLinked
         chat_id = self.tg_chat_id
-        self.tg_chat_id = self.tg_username = self.linked_at = None
+        self.tg_chat_id = self.tg_thread_id = self.tg_username = self.linked_at = None
         return chat_id
 
     @property

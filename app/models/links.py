@@ -46,6 +46,9 @@ class LinkRequest(LinkRequestFields, table=True):
     """A chat's request to become a cafe's chat.
 
     At most one is pending for a cafe and chat: the partial unique index decides between two simultaneous requests.
+
+    Args:
+        tg_thread_id: The forum topic in which the chat asked, if it was in one.
     """
 
     __tablename__ = "cafe_link_requests"
@@ -64,6 +67,7 @@ class LinkRequest(LinkRequestFields, table=True):
     )
 
     id: int = identity()
+    tg_thread_id: int | None = Field(default=None, sa_type=sa.BigInteger)
 
     cafe: Cafe = Relationship(sa_relationship_kwargs={"lazy": "raise"})
 

@@ -77,6 +77,7 @@ class Notification(NotificationFields, table=True):
     Args:
         version: 1 for the first order list of a date, then one more for each correction, or for a new list if the one
             before was not delivered.
+        tg_thread_id: The forum topic in the chat; None for the chat itself.
         snapshot: The orders that a cafe knows after this message. The next correction is the difference to it.
         is_uncertain: Whether the delivery of the next part is unknown: a call or a process ended in between.
         queued_at: When the time for the delivery begins: when the message was made, when a manager asked for a retry, or
@@ -98,6 +99,7 @@ class Notification(NotificationFields, table=True):
     )
 
     id: int = identity()
+    tg_thread_id: int | None = Field(default=None, sa_type=sa.BigInteger)
     parts: list[str] = Field(sa_column=sa.Column(ARRAY(sa.Text), nullable=False))
     snapshot: Any = Field(default=None, sa_column=sa.Column(JSONB(none_as_null=True)))
     link_request_id: int | None = Field(default=None, sa_type=sa.BigInteger, foreign_key="cafe_link_requests.id")
@@ -177,8 +179,9 @@ class Notification(NotificationFields, table=True):
         self.error = None
         self.queued_at = at
 
-    def move_to(self, chat_id: int) -> None:
-        """Send the remaining parts to another chat. A different chat gets the message from the beginning."""
+    def move_to(self, chat_id: int, thread_id: int | None = None) -> None:
+        """Send the remaining parts to another chat or topic. A different chat gets the message from the beginning."""
+        self.tg_thread_id = thread_id
         if chat_id != self.tg_chat_id:
             self.tg_chat_id = chat_id
             self.tg_message_ids = []

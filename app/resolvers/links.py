@@ -22,7 +22,6 @@ from app.events.live import Subscription
 from app.events.outbox import record
 from app.events.types import (
     CafeNotificationsChanged,
-    CafeUnlinked,
     Event,
     LinkRequestApproved,
     LinkRequestCreated,
@@ -33,6 +32,7 @@ from app.events.types import (
 from app.log import get_log
 from app.models import Cafe, LinkRequest, LinkRequestStatus, Notification, Role
 from app.services.deadlines import find_closings
+from app.services.links import unlink_cafe
 from app.services.notification_kinds import ACKNOWLEDGED_KINDS
 from app.services.pagination import Page, PageRequest, SortOrder, paginate
 from app.services.rows import FOR_NO_KEY_UPDATE, FOR_SHARE, FOR_UPDATE, get_row
@@ -72,13 +72,24 @@ class LinkedChat:
 async def link_request(ctx: Context, cafe_id: int, tg_chat_id: int, tg_username: ChatName | None = None) -> LinkRequest:
     """Ask for a chat to get a cafe's orders. The same request again returns the pending one.
 
+    A request that the chat itself makes is for the forum topic in which it was made, the last time if it was repeated.
+
     Two simultaneous calls make one request: the partial unique index lets one insert through. The cafe's row is locked
     against a simultaneous approval, so that the checks still hold when the request is written.
 
     Raises BadInput, NotFound, CafeAlreadyLinked, ChatAlreadyLinked, RateLimited.
     """
     await _limit_requests(ctx)
+    is_from_chat = ctx.caller.telegram_chat == tg_chat_id
+    thread_id = ctx.caller.telegram_thread if is_from_chat else None
+    is_pending = (
+        col(LinkRequest.cafe_id) == cafe_id,
+        col(LinkRequest.tg_chat_id) == tg_chat_id,
+        col(LinkRequest.status) == LinkRequestStatus.PENDING,
+    )
     async with ctx.clients.db() as session:
+        if is_from_chat:  # before the cafe is locked: see _lock_request
+            await session.execute(sa.update(LinkRequest).where(*is_pending).values(tg_thread_id=thread_id))
         cafe = await get_row(session, Cafe, cafe_id, lock=FOR_SHARE)
         if cafe.tg_chat_id is not None:
             raise CafeAlreadyLinked
@@ -86,20 +97,17 @@ async def link_request(ctx: Context, cafe_id: int, tg_chat_id: int, tg_username:
             raise ChatAlreadyLinked
         request_id = await session.scalar(
             insert(LinkRequest)
-            .values(cafe_id=cafe_id, tg_chat_id=tg_chat_id, tg_username=tg_username, created_at=ctx.now())
+            .values(
+                cafe_id=cafe_id,
+                tg_chat_id=tg_chat_id,
+                tg_thread_id=thread_id,
+                tg_username=tg_username,
+                created_at=ctx.now(),
+            )
             .on_conflict_do_nothing()
             .returning(col(LinkRequest.id))
         )
-        pending = (
-            select(LinkRequest)
-            .options(WITH_CAFE)
-            .where(
-                LinkRequest.cafe_id == cafe_id,
-                LinkRequest.tg_chat_id == tg_chat_id,
-                LinkRequest.status == LinkRequestStatus.PENDING,
-            )
-        )
-        request = (await session.scalars(pending)).one()
+        request = (await session.scalars(select(LinkRequest).options(WITH_CAFE).where(*is_pending))).one()
         if request_id is not None:
             await record(session, LinkRequestCreated.of(request))
         return request
@@ -135,7 +143,12 @@ async def approve(ctx: Context, request_id: int) -> LinkRequest:
         async with ctx.clients.db() as session:
             request = await _lock_request(session, request_id)
             request.approve(by=ctx.viewer.tgid, at=ctx.now())
-            request.cafe.link(chat_id=request.tg_chat_id, username=request.tg_username, at=ctx.now())
+            request.cafe.link(
+                chat_id=request.tg_chat_id,
+                thread_id=request.tg_thread_id,
+                username=request.tg_username,
+                at=ctx.now(),
+            )
             await session.flush()
             await record(session, LinkRequestApproved.of(request))
             return request
@@ -181,7 +194,7 @@ async def unlink(ctx: Context, cafe_id: int) -> Cafe:
     """
     async with ctx.clients.db() as session:
         cafe = await get_row(session, Cafe, cafe_id, lock=FOR_UPDATE)
-        await record(session, CafeUnlinked.of_cafe(cafe, cafe.unlink(), UnlinkReason.MANAGER))
+        await unlink_cafe(session, cafe, UnlinkReason.MANAGER)
         return cafe
 
 
@@ -195,7 +208,7 @@ async def unlink_chat(ctx: Context, cafe_id: int) -> Cafe:
         cafe = await get_row(session, Cafe, cafe_id, lock=FOR_UPDATE)
         if cafe.tg_chat_id != ctx.chat_id:
             raise CafeNotLinked
-        await record(session, CafeUnlinked.of_cafe(cafe, cafe.unlink(), UnlinkReason.CHAT))
+        await unlink_cafe(session, cafe, UnlinkReason.CHAT)
         return cafe
 
 

@@ -85,7 +85,7 @@ async def retry_notification(ctx: Context, notification_id: int) -> Notification
                 raise CafeNotLinked
             if await is_outdated(session, notification):
                 raise BadInput("id", "a newer message about that day has replaced it")
-            notification.move_to(notification.cafe.tg_chat_id)
+            notification.move_to(notification.cafe.tg_chat_id, notification.cafe.tg_thread_id)
         notification.requeue(at=ctx.now())
         await enqueue_delivery(session, notification)
         await record(session, NotificationQueued.of(notification))

@@ -1,4 +1,4 @@
-"""Links of cafes whose chat has changed without a viewer: it is unreachable, or it has a new id."""
+"""Links of cafes: how they end, and chats that have changed without a viewer."""
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -10,16 +10,27 @@ from app.events.types import CafeUnlinked, UnlinkReason
 from app.models import Cafe, LinkRequest, LinkRequestStatus, Notification, NotificationStatus
 
 
+async def unlink_cafe(session: AsyncSession, cafe: Cafe, reason: UnlinkReason) -> None:
+    """Remove the link of a cafe whose row is locked.
+
+    Raises CafeNotLinked.
+    """
+    thread_id = cafe.tg_thread_id
+    await record(session, CafeUnlinked.of_cafe(cafe, cafe.unlink(), reason, thread_id))
+
+
 async def unlink_unreachable_chat(session: AsyncSession, tg_chat_id: int) -> Cafe | None:
     """Unlink the cafe of a chat that cannot be reached any more, if it has one. Managers are alerted."""
     cafe = await session.scalar(select(Cafe).where(Cafe.tg_chat_id == tg_chat_id).with_for_update())
     if cafe is not None:
-        await record(session, CafeUnlinked.of_cafe(cafe, cafe.unlink(), UnlinkReason.CHAT_GONE))
+        await unlink_cafe(session, cafe, UnlinkReason.CHAT_GONE)
     return cafe
 
 
 async def migrate_chat(session: AsyncSession, tg_chat_id: int, new_chat_id: int) -> None:
     """Follow a group that became a supergroup: its cafe, its pending requests, and its undelivered notifications.
+
+    Topics stay behind: only supergroups have them.
 
     If the supergroup is already linked to another cafe, the group's cafe is unlinked and managers are alerted. A request
     that the supergroup has made again stays with the group.
@@ -43,4 +54,4 @@ async def migrate_chat(session: AsyncSession, tg_chat_id: int, new_chat_id: int)
             col(Notification.tg_chat_id) == tg_chat_id, col(Notification.status) != NotificationStatus.SENT
         ),
     ):
-        await session.execute(statement.values(tg_chat_id=new_chat_id))
+        await session.execute(statement.values(tg_chat_id=new_chat_id, tg_thread_id=None))

@@ -82,6 +82,7 @@ async def notify(
     cafe: NamedCafe,
     *,
     chat_id: int | None = None,
+    thread_id: int | None = None,
     date: dt.date | None = None,
     version: int = 1,
     snapshot: Snapshot | None = None,
@@ -96,11 +97,12 @@ async def notify(
 
     Args:
         chat_id: The cafe's chat. Not used for managers.
+        thread_id: The forum topic in that chat, if any.
         text: The text function of an alert.
         facts: The keyword arguments of the text function.
     """
     if KINDS[kind].audience is Audience.MANAGERS:
-        chat_id = clients.settings.telegram_manager_chat_id
+        chat_id, thread_id = clients.settings.telegram_manager_chat_id, clients.settings.telegram_manager_chat_thread_id
     if chat_id is None:
         return None
     notification_id = await session.scalar(
@@ -109,6 +111,7 @@ async def notify(
             kind=kind,
             cafe_id=cafe.id,
             tg_chat_id=chat_id,
+            tg_thread_id=thread_id,
             parts=list(render(kind, cafe, text, facts or {})),
             date=date,
             version=version,
@@ -163,6 +166,7 @@ async def announce_day(
         message.kind,
         cafe,
         chat_id=cafe.tg_chat_id,
+        thread_id=cafe.tg_thread_id,
         date=date,
         version=message.version,
         snapshot=message.snapshot,

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Awaitable
 from html import unescape
+from typing import Any
 
 from aiogram import Bot
 from aiogram.client.default import DefaultBotProperties
@@ -34,6 +35,10 @@ UNKNOWN_RETRY_AFTER_S = 5
 """How long to wait after a 429 without a time."""
 
 
+TOPIC_ERRORS = ("message thread not found", "TOPIC_CLOSED", "TOPIC_DELETED", "TOPIC_ID_INVALID")
+"""The descriptions of errors about forum topics, as the real service gives them. They are not documented."""
+
+
 class NotSent(Exception):
     """Telegram has certainly not accepted the message."""
 
@@ -44,6 +49,15 @@ class ChatGone(NotSent):
 
 class Refused(NotSent):
     """Telegram refuses this message. A retry would not help."""
+
+
+class TopicUnavailable(Refused):
+    """The forum topic is closed or deleted."""
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether it cannot be opened again."""
+        return "CLOSED" not in str(self)
 
 
 class ChatMoved(NotSent):
@@ -79,21 +93,42 @@ def make_bot(token: str, api_url: str) -> Bot:
     )
 
 
-async def send(bot: Bot, chat_id: int, text: str, buttons: InlineKeyboardMarkup | None = None) -> int:
+async def send(
+    bot: Bot,
+    chat_id: int,
+    text: str,
+    buttons: InlineKeyboardMarkup | None = None,
+    *,
+    thread_id: int | None = None,
+) -> int:
     """Send `text` (Telegram's HTML) and return the message's id.
 
-    HTML that Telegram cannot parse is our mistake. The message is then sent as plain text.
+    HTML that Telegram cannot parse is our mistake. The message is then sent as plain text. If the topic is closed or
+    deleted, the message goes to the chat itself.
+
+    Args:
+        thread_id: The forum topic in the chat.
 
     Raises NotSent (ChatGone, Refused, ChatMoved, RetryAfter, Unreachable), DeliveryUnknown.
     """
+
+    async def call(text: str, thread_id: int | None, **options: Any) -> int:
+        message = bot.send_message(chat_id, text, message_thread_id=thread_id, reply_markup=buttons, **options)
+        try:
+            return (await translate_errors(message)).message_id
+        except TopicUnavailable as error:
+            if thread_id is None:
+                raise
+            log.warning("telegram.topic_unavailable", chat=chat_id, thread=thread_id, error=str(error))
+            return await call(text, None, **options)
+
     try:
-        return (await translate_errors(bot.send_message(chat_id, text, reply_markup=buttons))).message_id
+        return await call(text, thread_id)
     except Refused as error:
         if "can't parse entities" not in str(error):
             raise
         log.exception("telegram.unparsable", chat=chat_id)
-        plain = bot.send_message(chat_id, remove_markup(text), parse_mode=None, reply_markup=buttons)
-        return (await translate_errors(plain)).message_id
+        return await call(remove_markup(text), thread_id, parse_mode=None)
 
 
 async def translate_errors[R](call: Awaitable[R]) -> R:
@@ -112,6 +147,8 @@ def _to_domain_error(error: AiogramError) -> NotSent | DeliveryUnknown:
             return ChatGone(error.message)
         case TelegramBadRequest() if "chat not found" in error.message:
             return ChatGone(error.message)
+        case TelegramBadRequest() if any(reason in error.message for reason in TOPIC_ERRORS):
+            return TopicUnavailable(error.message)
         case TelegramMigrateToChat():
             return ChatMoved(error.migrate_to_chat_id)
         case TelegramBadRequest():

@@ -29,10 +29,10 @@ async def stop_polling(task: asyncio.Task[None]) -> None:
         await task
 
 
-async def answer(world: World, chat: Chat, text: str, person: Person | None = None) -> str:
+async def answer(world: World, chat: Chat, text: str, person: Person | None = None, topic: int | None = None) -> str:
     """Write into a chat, and return the bot's answer."""
     before = len(read_in(chat))
-    world.say(chat, text, person)
+    world.say(chat, text, person, topic)
     await until(lambda: len(read_in(chat)) > before)
     return read_in(chat)[-1]
 

@@ -47,7 +47,7 @@ from app.telegram.limiter import Limiter
 from tests.bot.running import answer, polling_bot, until_handled
 from tests.conftest import MANAGER_TGID, USER_TGID, Lunch, add_cafe, add_lunch, event_types
 from tests.servers import serving, until
-from tests.telegram_standin import TOKEN, World, read_in
+from tests.telegram_standin import TOKEN, World, read_in, read_in_topic
 from tests.user_factory import add_ordering_user
 
 DATABASE_UNAVAILABLE = "postgresql+asyncpg://lunch@127.0.0.1:1/lunch"
@@ -212,6 +212,58 @@ async def test_a_request_has_the_username_of_a_private_chat(
     request = await links.get_chat_status(chat_context(clients, private_chat))
     assert isinstance(request, LinkRequest)
     assert request.tg_username == "anna_k"
+
+
+TOPIC, OTHER_TOPIC = 77, 88
+
+
+@pytest.fixture
+def forum(world: World) -> Chat:
+    """A group with topics."""
+    return world.forum(TOPIC, OTHER_TOPIC)
+
+
+@pytest.mark.parametrize("command", ["/link {}", "/start link_{}", "/status", "/unlink", "/help"])
+async def test_a_topic_is_answered_there(bot: World, forum: Chat, cafe: Cafe, command: str) -> None:
+    """The answer to a command in a topic is in the same topic."""
+    await answer(bot, forum, command.format(cafe.id), topic=TOPIC)
+
+    assert read_in_topic(forum, TOPIC) == read_in(forum)
+
+
+@pytest.mark.parametrize(
+    ("topics", "expected"),
+    [((TOPIC,), TOPIC), ((None,), None), ((TOPIC, OTHER_TOPIC), OTHER_TOPIC), ((TOPIC, None), None)],
+)
+async def test_a_request_has_the_topic_in_which_it_was_made(
+    bot: World, forum: Chat, clients: Clients, cafe: Cafe, topics: tuple[int | None, ...], expected: int | None
+) -> None:
+    """A request is for the topic in which the chat has asked, the last time if it has asked again."""
+    for topic in topics:
+        await answer(bot, forum, f"/link {cafe.id}", topic=topic)
+
+    request = await links.get_chat_status(chat_context(clients, forum))
+    assert isinstance(request, LinkRequest)
+    assert request.tg_thread_id == expected
+
+
+async def test_a_reply_is_not_in_a_topic(bot: World, group: Chat, clients: Clients, cafe: Cafe) -> None:
+    """In a group without topics Telegram gives a reply a thread, to which the bot cannot write."""
+    message = {
+        "message_id": 8,
+        "date": 1_790_000_000,
+        "chat": group.as_chat(),
+        "from": BORIS.as_user(),
+        "text": f"/link {cafe.id}",
+        "entities": [{"type": "bot_command", "offset": 0, "length": 5}],
+        "message_thread_id": 5,
+    }
+    bot.state.updates.put("message", message)
+    await until_handled(bot)
+
+    request = await links.get_chat_status(chat_context(clients, group))
+    assert isinstance(request, LinkRequest)
+    assert request.tg_thread_id is None
 
 
 async def test_link_is_answered(bot: World, place: Place, cafe: Cafe) -> None:
@@ -1107,6 +1159,23 @@ async def test_a_group_that_becomes_a_supergroup_keeps_its_cafe(bot: World, clie
 
     assert (await cafe_now(clients, cafe)).tg_chat_id == MOVED_TO
     assert await event_types(clients) == []
+
+
+async def test_topics_do_not_follow_a_group(bot: World, clients: Clients, cafe: Cafe) -> None:
+    """A link and a waiting notification have no topic in the supergroup."""
+    linked = await add_cafe(
+        clients, "Green Fork", tg_chat_id=MOVED_FROM, tg_thread_id=TOPIC, linked_at=datetime.now(UTC)
+    )
+    async with clients.db() as session:
+        waiting = await notify(
+            clients, session, NotificationKind.LINK_APPROVED, cafe, chat_id=MOVED_FROM, thread_id=TOPIC
+        )
+    assert waiting is not None
+
+    await migrate_group(bot)
+
+    assert (await cafe_now(clients, linked)).tg_thread_id is None
+    assert (await notification_now(clients, waiting)).tg_thread_id is None
 
 
 async def test_a_request_follows_its_group(bot: World, clients: Clients, anonymous: Context, cafe: Cafe) -> None:

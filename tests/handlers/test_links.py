@@ -2,13 +2,22 @@
 
 from dataclasses import replace
 
+import orjson
 import pytest
 from sqlmodel import col, select
 
 from app.auth.context import Context
+from app.auth.viewer import Caller
 from app.clients import Clients
 from app.events.inbox import handle_once
-from app.events.types import CafeUnlinked, LinkRequestCreated, LinkRequestRejected, UnlinkReason
+from app.events.types import (
+    CafeUnlinked,
+    Event,
+    LinkRequestApproved,
+    LinkRequestCreated,
+    LinkRequestRejected,
+    UnlinkReason,
+)
 from app.models import Cafe, Language, Notification, NotificationKind
 from app.resolvers import links
 from app.telegram import notification_texts
@@ -75,6 +84,64 @@ async def test_an_unlinking_notifies_the_former_chat(clients: Clients, unlinked:
 
     async with clients.db() as session:
         assert await session.scalar(select(Notification.tg_chat_id)) == CHAT
+
+
+TOPIC = 77
+
+
+async def threads(clients: Clients) -> list[int | None]:
+    """Return the topics of the queued notifications."""
+    async with clients.db() as session:
+        return list(await session.scalars(select(Notification.tg_thread_id).order_by(col(Notification.id))))
+
+
+@pytest.mark.parametrize("is_approved", [True, False])
+async def test_a_decision_goes_to_the_topic_of_the_request(
+    clients: Clients, manager: Context, cafe: Cafe, is_approved: bool
+) -> None:
+    """The chat reads the decision where it has asked."""
+    topic = Context(clients, source="test", caller=Caller(telegram_chat=CHAT, telegram_thread=TOPIC))
+    request = await links.link_request(topic, cafe.id, CHAT)
+    event: Event
+    if is_approved:
+        event = LinkRequestApproved.of(await links.approve(manager, request.id))
+    else:
+        event = LinkRequestRejected.of(await links.reject(manager, request.id))
+
+    await handle_once(clients, CONSUMER, record_of(event), handle)
+
+    assert await threads(clients) == [TOPIC]
+
+
+async def test_an_unlinking_notifies_the_former_topic(clients: Clients, linked: Cafe) -> None:
+    """The notification goes to the topic that the cafe had."""
+    event = CafeUnlinked.of_cafe(linked, CHAT, UnlinkReason.MANAGER, TOPIC)
+
+    await handle_once(clients, CONSUMER, record_of(event), handle)
+
+    assert await threads(clients) == [TOPIC]
+
+
+async def test_an_event_without_a_topic_is_readable(clients: Clients, linked: Cafe) -> None:
+    """An event of an older version, without topics, goes to the chat itself."""
+    record = record_of(CafeUnlinked.of_cafe(linked, CHAT, UnlinkReason.MANAGER))
+    value = orjson.loads(record.value or b"")
+    del value["former_tg_thread_id"]
+
+    await handle_once(clients, CONSUMER, replace(record, value=orjson.dumps(value)), handle)
+
+    assert await threads(clients) == [None]
+
+
+async def test_managers_are_notified_in_their_topic(clients: Clients, anonymous: Context, cafe: Cafe) -> None:
+    """The managers' chat may have a topic for the bot."""
+    request = await links.link_request(anonymous, cafe.id, CHAT)
+    settings = {"telegram_manager_chat_id": MANAGERS_CHAT, "telegram_manager_chat_thread_id": 5}
+    managed = replace(clients, settings=clients.settings.model_copy(update=settings))
+
+    await handle_once(managed, CONSUMER, record_of(LinkRequestCreated.of(request)), handle)
+
+    assert await threads(clients) == [5]
 
 
 async def test_a_notification_is_in_the_cafes_language(clients: Clients, anonymous: Context, manager: Context) -> None:

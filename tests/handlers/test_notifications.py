@@ -31,7 +31,7 @@ from app.telegram.sender import RetryAfter
 from tests.conftest import add_cafe, add_lunch, event_types
 from tests.events.conftest import until_empty
 from tests.servers import POLL_S, until
-from tests.telegram_standin import World, limited_bot, read_in
+from tests.telegram_standin import World, limited_bot, read_in, read_in_topic
 
 pytestmark = pytest.mark.slow
 
@@ -70,6 +70,21 @@ def chat(world: World) -> Chat:
 async def linked_cafe(clients: Clients, chat: Chat) -> Cafe:
     """A cafe whose chat is the group."""
     return await add_cafe(clients, tg_chat_id=chat.id, linked_at=datetime.now(UTC))
+
+
+async def test_orders_go_to_the_topic_of_the_link(world: World, clients: Clients, manager: Context) -> None:
+    """The order list of a cafe that was linked in a topic goes to that topic."""
+    forum = world.forum(77)
+    lunch = await add_lunch(clients, tg_chat_id=forum.id, tg_thread_id=77, linked_at=datetime.now(UTC))
+    await orders.place_order(manager, lunch.cafe.id, lunch.open_date, lunch.meal)
+    async with clients.db() as session:
+        await deadlines.close_day(session, lunch.cafe.id, lunch.open_date, datetime.now(UTC))
+    async with clients.db() as session:
+        await notifications.announce_day(clients, session, lunch.cafe.id, lunch.open_date)
+
+    await until(lambda: read_in(forum))
+
+    assert "Borscht" in read_in_topic(forum, 77)[0]
 
 
 def fixed_text(*parts: str) -> Text:

@@ -77,6 +77,16 @@ def test_a_new_chat_gets_the_notification_from_the_beginning() -> None:
     assert (notification.is_uncertain, notification.next_part, notification.tg_chat_id) == (False, "first", -2)
 
 
+def test_a_new_topic_gets_the_rest_of_the_notification() -> None:
+    """In another topic of the same chat, delivered parts are not repeated."""
+    notification = make_notification("first", "second")
+    notification.record_part(0, 11, at=NOW)
+
+    notification.move_to(notification.tg_chat_id, 77)
+
+    assert (notification.next_part, notification.tg_thread_id) == ("second", 77)
+
+
 def test_an_acknowledged_notification_is_sent() -> None:
     """An acknowledgement proves the delivery, even if Telegram's answer was lost."""
     notification = make_notification("soup")

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
+import orjson
 import pytest
 import sqlalchemy as sa
 
@@ -60,6 +62,78 @@ async def test_a_repeated_request_is_no_event(
     await links.link_request(anonymous, cafe.id, CHAT)
 
     assert await event_types(clients) == ["link_request.created"]
+
+
+TOPIC = 77
+
+
+@pytest.fixture
+def topic(clients: Clients) -> Context:
+    """A caller in a topic of the chat."""
+    return Context(clients, source="test", caller=Caller(telegram_chat=CHAT, telegram_thread=TOPIC))
+
+
+async def test_a_link_has_the_topic_of_its_request(
+    clients: Clients, topic: Context, manager: Context, cafe: Cafe
+) -> None:
+    """The cafe's orders go to the topic in which the chat has asked."""
+    request = await links.link_request(topic, cafe.id, CHAT)
+
+    await links.approve(manager, request.id)
+
+    assert (await stored_cafe(clients, cafe)).tg_thread_id == TOPIC
+
+
+async def test_an_unlinked_cafe_has_no_topic(clients: Clients, topic: Context, manager: Context, cafe: Cafe) -> None:
+    """A cafe that is unlinked and linked to the chat itself has no topic any more, and the event has the former one."""
+    await links.approve(manager, (await links.link_request(topic, cafe.id, CHAT)).id)
+    await links.unlink(manager, cafe.id)
+    unlinked = await stored_cafe(clients, cafe)
+    await links.approve(manager, (await links.link_request(manager, cafe.id, CHAT)).id)
+
+    assert (unlinked.tg_thread_id, (await stored_cafe(clients, cafe)).tg_thread_id) == (None, None)
+    [event] = [event for event in await stored_events(clients) if "former_tg_chat_id" in event]
+    assert event["former_tg_thread_id"] == TOPIC
+
+
+async def test_another_caller_does_not_change_the_topic(
+    anonymous: Context, topic: Context, manager: Context, clients: Clients, cafe: Cafe
+) -> None:
+    """The same request through an API, which everyone may make, or from another chat leaves the topic as it is."""
+    other_chat = Context(clients, source="test", caller=Caller(telegram_chat=OTHER_CHAT, telegram_thread=5))
+    await links.link_request(topic, cafe.id, CHAT)
+
+    requests = [await links.link_request(ctx, cafe.id, CHAT) for ctx in (anonymous, manager, other_chat)]
+
+    assert [request.tg_thread_id for request in requests] == [TOPIC] * 3
+
+
+async def test_a_repeated_request_and_its_decision_do_not_deadlock(
+    clients: Clients, topic: Context, manager: Context, cafe: Cafe
+) -> None:
+    """Simultaneous requests and decisions lock the rows in the same order."""
+    for _ in range(5):
+        request = await links.link_request(topic, cafe.id, CHAT)
+        await asyncio.gather(
+            *(links.link_request(topic, cafe.id, CHAT) for _ in range(4)), links.reject(manager, request.id)
+        )
+
+    assert (await event_types(clients)).count("link_request.rejected") == 5
+
+
+async def stored_cafe(clients: Clients, cafe: Cafe) -> Cafe:
+    """Return the stored cafe."""
+    async with clients.db() as session:
+        return await session.get_one(Cafe, cafe.id)
+
+
+async def stored_events(clients: Clients) -> list[dict[str, Any]]:
+    """Return the values of the events in the outbox, in order."""
+    async with clients.db() as session:
+        return [
+            orjson.loads(payload)
+            for payload in await session.scalars(sa.select(Outbox.c.payload).order_by(Outbox.c.id))
+        ]
 
 
 async def test_a_request_after_a_rejection_is_a_new_one(

@@ -6,6 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.dev.ports import free_port
+from app.dev.telegram.chats import GENERAL, TopicState
 from app.dev.telegram.faults import Failure, FailureKind
 from app.telegram import buttons
 from app.telegram.sender import (
@@ -15,6 +16,7 @@ from app.telegram.sender import (
     DeliveryUnknown,
     Refused,
     RetryAfter,
+    TopicUnavailable,
     Unreachable,
     make_bot,
     remove_markup,
@@ -22,7 +24,7 @@ from app.telegram.sender import (
     translate_errors,
 )
 from tests.servers import until
-from tests.telegram_standin import TOKEN, World, read_in
+from tests.telegram_standin import TOKEN, World, read_in, read_in_topic
 
 TEXT = "<b>Soup</b> &amp; salad"
 
@@ -34,6 +36,58 @@ async def test_a_message_is_sent(world: World) -> None:
     message_id = await send(world.bot, chat.id, TEXT)
 
     assert chat.messages[message_id].content.text == "Soup & salad"
+
+
+TOPIC = 77
+
+
+async def test_a_message_is_sent_to_its_topic(world: World) -> None:
+    """A message is in the topic, and only there."""
+    chat = world.forum(TOPIC)
+
+    await send(world.bot, chat.id, TEXT, thread_id=TOPIC)
+
+    assert (read_in_topic(chat, TOPIC), read_in(chat)) == ([TEXT], [TEXT])
+
+
+@pytest.mark.parametrize("state", ["closed", None])
+async def test_without_its_topic_a_message_is_sent_to_the_chat(world: World, state: TopicState | None) -> None:
+    """A message for a closed or deleted topic goes to the chat itself, once, and the log says so."""
+    chat = world.forum(TOPIC)
+    world.state.set_topic(chat, TOPIC, state)
+
+    with capture_logs() as logs:
+        message_id = await send(world.bot, chat.id, TEXT, thread_id=TOPIC)
+
+    assert (read_in_topic(chat, None), read_in(chat)) == ([TEXT], [TEXT])
+    assert list(chat.messages) == [message_id]
+    assert [(line["event"], line["thread"]) for line in logs] == [("telegram.topic_unavailable", TOPIC)]
+
+
+async def test_without_any_topic_a_message_is_refused(world: World) -> None:
+    """If the chat itself is closed as well, the message is certainly not sent."""
+    chat = world.forum(TOPIC)
+    world.state.set_topic(chat, TOPIC, None)
+    world.state.set_topic(chat, GENERAL, "closed")
+
+    with pytest.raises(TopicUnavailable) as raised:
+        await send(world.bot, chat.id, TEXT, thread_id=TOPIC)
+
+    assert not raised.value.is_deleted
+    assert read_in(chat) == []
+
+
+@pytest.mark.parametrize("state", ["open", None])
+async def test_markup_that_cannot_be_parsed_is_sent_as_text_to_the_topic(
+    world: World, state: TopicState | None
+) -> None:
+    """Both remedies work together: plain text, in the topic or in the chat itself."""
+    chat = world.forum(TOPIC)
+    world.state.set_topic(chat, TOPIC, state)
+
+    await send(world.bot, chat.id, "<b>Soup</i>", thread_id=TOPIC)
+
+    assert read_in_topic(chat, TOPIC if state else None) == ["Soup"]
 
 
 MEANINGS = {

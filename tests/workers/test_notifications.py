@@ -71,6 +71,18 @@ async def add_sent(
     return notification
 
 
+async def test_a_reminder_goes_to_the_topic_of_the_link(clients: Clients) -> None:
+    """A cafe is reminded in the topic that gets its orders."""
+    cafe = await add_cafe(clients, tg_chat_id=CHAT, tg_thread_id=77, linked_at=CLOSING - DAY)
+    await add_sent(clients, cafe)
+
+    await send_reminders(clients, SENT_AT + PATIENCE)
+
+    async with clients.db() as session:
+        reminder = select(Notification.tg_thread_id).where(Notification.kind == NotificationKind.REMINDER)
+        assert (await session.scalars(reminder)).all() == [77]
+
+
 async def reminders(clients: Clients) -> list[tuple[NotificationKind, int, int]]:
     """Return kind, version and chat of all reminders and alerts."""
     async with clients.db() as session:
