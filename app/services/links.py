@@ -27,6 +27,12 @@ async def unlink_unreachable_chat(session: AsyncSession, tg_chat_id: int) -> Caf
     return cafe
 
 
+async def leave_topic(session: AsyncSession, tg_chat_id: int, tg_thread_id: int) -> None:
+    """Send the messages of a cafe to its chat itself, because its topic is deleted."""
+    is_there = (col(Cafe.tg_chat_id) == tg_chat_id, col(Cafe.tg_thread_id) == tg_thread_id)
+    await session.execute(sa.update(Cafe).where(*is_there).values(tg_thread_id=None))
+
+
 async def migrate_chat(session: AsyncSession, tg_chat_id: int, new_chat_id: int) -> None:
     """Follow a group that became a supergroup: its cafe, its pending requests, and its undelivered notifications.
 

@@ -59,6 +59,22 @@ def chat_unreachable(cafe: NamedCafe, *, locale: str) -> str:
     ).format(cafe=escape(cafe.name), cafe_id=cafe.id)
 
 
+def may_not_write(cafe: NamedCafe, *, day: dt.date, locale: str) -> str:
+    return _(
+        "🚨 The bot may not write to the chat of <b>{cafe}</b> (cafe {cafe_id}), so it cannot send the orders for {date}. "
+        "Ask the cafe to allow the bot to send messages, or to make it an administrator of the chat.",
+        locale,
+    ).format(cafe=escape(cafe.name), cafe_id=cafe.id, date=day)
+
+
+def topic_unavailable(cafe: NamedCafe, *, day: dt.date, locale: str) -> str:
+    return _(
+        "⚠ The topic of <b>{cafe}</b> (cafe {cafe_id}) in its chat is closed or deleted. The orders for {date} go to the "
+        "chat itself. To use a topic, ask the cafe to open it again, or unlink the cafe and send /link in another one.",
+        locale,
+    ).format(cafe=escape(cafe.name), cafe_id=cafe.id, date=day)
+
+
 def chat_unlinked_itself(cafe: NamedCafe, *, locale: str) -> str:
     return _("🔌 The chat of <b>{cafe}</b> (cafe {cafe_id}) has unlinked itself.", locale).format(
         cafe=escape(cafe.name), cafe_id=cafe.id

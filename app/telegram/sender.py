@@ -51,6 +51,10 @@ class Refused(NotSent):
     """Telegram refuses this message. A retry would not help."""
 
 
+class MayNotWrite(Refused):
+    """The bot is in the chat, and has no right to send messages."""
+
+
 class TopicUnavailable(Refused):
     """The forum topic is closed or deleted."""
 

@@ -1,10 +1,10 @@
 """Jobs of links: check chats before a deadline."""
 
 import asyncio
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from aiogram import Bot
-from aiogram.enums import ChatAction
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
@@ -14,8 +14,12 @@ from app.log import get_log
 from app.models import Cafe, DeliveryDay
 from app.services.deadlines import Closing, find_closings
 from app.services.failures import contain_failure
-from app.services.links import migrate_chat, unlink_unreachable_chat
-from app.telegram.sender import ChatGone, ChatMoved, DeliveryUnknown, NotSent, translate_errors
+from app.services.links import leave_topic, migrate_chat, unlink_unreachable_chat
+from app.services.notifications import alert
+from app.services.rows import get_row
+from app.telegram import notification_texts
+from app.telegram.rights import require_writing
+from app.telegram.sender import ChatGone, ChatMoved, DeliveryUnknown, NotSent, Refused, TopicUnavailable
 
 log = get_log(__name__)
 
@@ -26,34 +30,39 @@ MAX_CHECKS = 5
 """How many chats are checked at the same time."""
 
 
+@dataclass(frozen=True)
+class ChatCheck:
+    """The chat of a cafe before a deadline."""
+
+    closing: Closing
+    chat_id: int
+    thread_id: int | None
+
+
 async def check_chats(clients: Clients, bot: Bot, now: datetime) -> None:
-    """Check before a deadline that the cafe's chat can be reached. If not, managers are alerted in time.
+    """Check before a deadline that the bot may write to the cafe's chat. If not, managers are alerted in time.
 
     A check that fails does not stop the others, and is repeated in the next minute.
     """
     async with clients.db() as session:
         upcoming = await find_closings(session, now, now + CHECK_AHEAD)
-        chats = await _find_unchecked_chats(session, upcoming)
+        checks = await _find_checks(session, upcoming)
     running = asyncio.Semaphore(MAX_CHECKS)
 
-    async def check(closing: Closing, chat_id: int) -> None:
+    async def run(check: ChatCheck) -> None:
         async with running:
-            with contain_failure("chat.not_checked", cafe=closing.cafe_id):
-                await _check_chat(clients, bot, closing, chat_id, now)
+            with contain_failure("chat.not_checked", cafe=check.closing.cafe_id):
+                await _check_chat(clients, bot, check, now)
 
-    async with asyncio.TaskGroup() as checks:
-        for closing, chat_id in chats:
-            checks.create_task(check(closing, chat_id))
+    async with asyncio.TaskGroup() as tasks:
+        for check in checks:
+            tasks.create_task(run(check))
 
 
-async def _find_unchecked_chats(session: AsyncSession, upcoming: list[Closing]) -> list[tuple[Closing, int]]:
+async def _find_checks(session: AsyncSession, upcoming: list[Closing]) -> list[ChatCheck]:
     """Filter the deadlines: cafes that get notifications, and whose chat is not checked yet."""
     ids = {closing.cafe_id for closing in upcoming}
-    chats = {
-        cafe.id: cafe.tg_chat_id
-        for cafe in await session.scalars(select(Cafe).where(col(Cafe.id).in_(ids)))
-        if cafe.is_notified
-    }
+    cafes = {cafe.id: cafe for cafe in await session.scalars(select(Cafe).where(col(Cafe.id).in_(ids)))}
     checked = select(DeliveryDay).where(
         col(DeliveryDay.cafe_id).in_(ids),
         col(DeliveryDay.date).in_({closing.date for closing in upcoming}),
@@ -61,34 +70,60 @@ async def _find_unchecked_chats(session: AsyncSession, upcoming: list[Closing]) 
     )
     done = {(day.cafe_id, day.date) for day in await session.scalars(checked)}
     return [
-        (closing, chat_id)
+        ChatCheck(closing, cafe.tg_chat_id, cafe.tg_thread_id)
         for closing in upcoming
-        if (chat_id := chats.get(closing.cafe_id)) is not None and (closing.cafe_id, closing.date) not in done
+        if (cafe := cafes.get(closing.cafe_id)) is not None
+        and cafe.is_notified
+        and cafe.tg_chat_id is not None
+        and (cafe.id, closing.date) not in done
     ]
 
 
-async def _check_chat(clients: Clients, bot: Bot, closing: Closing, chat_id: int, now: datetime) -> None:
-    is_gone, new_chat_id = False, None
+async def _check_chat(clients: Clients, bot: Bot, check: ChatCheck, now: datetime) -> None:
+    problem: NotSent | None = None
     try:
-        await translate_errors(bot.get_chat(chat_id))
-        if chat_id > 0:  # a person who has blocked the bot can still be looked up
-            await translate_errors(bot.send_chat_action(chat_id, ChatAction.TYPING))
-    except ChatGone:
-        is_gone = True
-    except ChatMoved as error:
-        new_chat_id = error.chat_id
+        await require_writing(bot, check.chat_id, check.thread_id)
+    except (ChatGone, ChatMoved, Refused) as error:
+        problem = error
     except (NotSent, DeliveryUnknown) as error:
-        log.warning("chat.not_checked", cafe=closing.cafe_id, error=str(error))
+        log.warning("chat.not_checked", cafe=check.closing.cafe_id, error=str(error))
         return
     async with clients.db() as session:
-        if is_gone:
-            log.warning("chat.gone", cafe=closing.cafe_id, chat=chat_id)
-            await unlink_unreachable_chat(session, chat_id)
-        elif new_chat_id is not None:
-            await migrate_chat(session, chat_id, new_chat_id)
-        day = {"cafe_id": closing.cafe_id, "date": closing.date, "chat_checked_at": now}
-        await session.execute(
-            insert(DeliveryDay)
-            .values(**day)
-            .on_conflict_do_update(index_elements=["cafe_id", "date"], set_={"chat_checked_at": now})
+        if isinstance(problem, ChatGone):
+            await unlink_unreachable_chat(session, check.chat_id)
+        elif isinstance(problem, ChatMoved):
+            await migrate_chat(session, check.chat_id, problem.chat_id)
+        is_first = await _mark_checked(session, check.closing, now)
+        if problem is not None and is_first:
+            log.warning("chat.problem", cafe=check.closing.cafe_id, chat=check.chat_id, problem=type(problem).__name__)
+            await _alert(clients, session, check, problem)
+
+
+async def _mark_checked(session: AsyncSession, closing: Closing, now: datetime) -> bool:
+    """Record that the chat is checked. Return False if another worker was quicker: it alerts the managers."""
+    day = {"cafe_id": closing.cafe_id, "date": closing.date, "chat_checked_at": now}
+    marked = (
+        insert(DeliveryDay)
+        .values(**day)
+        .on_conflict_do_update(
+            index_elements=["cafe_id", "date"],
+            set_={"chat_checked_at": now},
+            where=col(DeliveryDay.chat_checked_at).is_(None),
         )
+        .returning(col(DeliveryDay.cafe_id))
+    )
+    return await session.scalar(marked) is not None
+
+
+async def _alert(clients: Clients, session: AsyncSession, check: ChatCheck, problem: NotSent) -> None:
+    """Alert the managers of a chat that stays linked. An unlinking has an alert of its own."""
+    cafe = await get_row(session, Cafe, check.closing.cafe_id)
+    match problem:
+        case TopicUnavailable() if check.thread_id is not None:
+            await alert(clients, session, cafe, notification_texts.topic_unavailable, day=check.closing.date)
+            if problem.is_deleted:
+                await leave_topic(session, check.chat_id, check.thread_id)
+        case Refused():
+            await alert(clients, session, cafe, notification_texts.may_not_write, day=check.closing.date)
+        case _:
+            pass

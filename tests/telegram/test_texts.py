@@ -125,6 +125,8 @@ NOTIFICATIONS: dict[str, Callable[[str], str]] = {
     "reminder": lambda locale: notification_texts.reminder(CAFE, day=DAY, locale=locale),
     "sent_again": notification_texts.sent_again,
     "chat_unreachable": lambda locale: notification_texts.chat_unreachable(CAFE, locale=locale),
+    "may_not_write": lambda locale: notification_texts.may_not_write(CAFE, day=DAY, locale=locale),
+    "topic_unavailable": lambda locale: notification_texts.topic_unavailable(CAFE, day=DAY, locale=locale),
     "chat_unlinked_itself": lambda locale: notification_texts.chat_unlinked_itself(CAFE, locale=locale),
     "no_recipient": lambda locale: notification_texts.no_recipient(CAFE, day=DAY, locale=locale),
     "orders_without_delivery": lambda locale: notification_texts.orders_without_delivery(

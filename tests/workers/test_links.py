@@ -1,31 +1,40 @@
 """A scheduled job of links: checks of chats before a deadline."""
 
 import asyncio
+from dataclasses import replace
 from datetime import datetime
 
 import orjson
 import pytest
 import sqlalchemy as sa
+from sqlmodel import select
 
 from app.auth.context import Context
 from app.clients import Clients
 from app.dev.ports import free_port
-from app.dev.telegram.chats import Chat, Membership
+from app.dev.telegram.chats import GENERAL, Chat, Membership, TopicState
 from app.dev.telegram.faults import Failure, FailureKind
 from app.events.types import UnlinkReason
-from app.models import Cafe, DeliveryDay, Outbox
+from app.models import Cafe, DeliveryDay, Notification, NotificationKind, Outbox
 from app.resolvers import deadlines
+from app.telegram import notification_texts
 from app.telegram.sender import make_bot
 from app.workers.links import MAX_CHECKS, check_chats
 from tests.conftest import event_types
 from tests.telegram_standin import TOKEN, World
 from tests.workers.failures import RefuseRows
-from tests.workers.schedule import CLOSING, DAY, HOUR, MINUTE, THURSDAY, add_scheduled
+from tests.workers.schedule import CLOSING, DAY, HOUR, MANAGERS, MINUTE, THURSDAY, add_scheduled
 
 
-async def add_linked_cafe(clients: Clients, chat: Chat, name: str = "Basil & Thyme") -> Cafe:
+@pytest.fixture
+def managed(clients: Clients) -> Clients:
+    """Clients with a managers' chat in the settings."""
+    return replace(clients, settings=clients.settings.model_copy(update={"telegram_manager_chat_id": MANAGERS}))
+
+
+async def add_linked_cafe(clients: Clients, chat: Chat, name: str = "Basil & Thyme", topic: int | None = None) -> Cafe:
     """Add a cafe with this chat and a deadline at `CLOSING`."""
-    return await add_scheduled(clients, name, tg_chat_id=chat.id, linked_at=CLOSING - DAY)
+    return await add_scheduled(clients, name, tg_chat_id=chat.id, tg_thread_id=topic, linked_at=CLOSING - DAY)
 
 
 async def chat_of(clients: Clients, cafe: Cafe) -> int | None:
@@ -75,6 +84,83 @@ async def test_an_unreachable_chat_is_unlinked(
     await check_chats(clients, world.bot, CLOSING - HOUR)
 
     assert await chat_of(clients, cafe) is None
+    assert await unlinkings(clients) == [(cafe.id, UnlinkReason.CHAT_GONE)]
+
+
+RIGHTS: dict[str, tuple[dict[str, object], bool]] = {
+    "member": ({}, True),
+    "administrator": ({"membership": "administrator"}, True),
+    "administrator of a silent group": ({"membership": "administrator", "members_may_write": False}, True),
+    "member of a silent group": ({"members_may_write": False}, False),
+    "restricted": ({"membership": "restricted"}, False),
+    "closed": ({"topics": {GENERAL: "closed"}}, False),
+    "channel": ({"type": "channel", "membership": "administrator"}, True),
+    "channel without posting": ({"type": "channel", "membership": "administrator", "may_post": False}, False),
+}
+
+
+async def alerts(clients: Clients) -> list[str]:
+    """Return the texts of the alerts to the managers."""
+    async with clients.db() as session:
+        found = select(Notification.parts).where(Notification.kind == NotificationKind.ALERT)
+        return [text for parts in await session.scalars(found) for text in parts]
+
+
+@pytest.mark.parametrize(("properties", "may_write"), RIGHTS.values(), ids=RIGHTS)
+async def test_managers_are_alerted_of_a_chat_that_refuses_messages(
+    managed: Clients, world: World, properties: dict[str, object], may_write: bool
+) -> None:
+    """The managers know before the deadline that the bot may not write, and the cafe stays linked."""
+    chat = world.group()
+    for name, value in properties.items():
+        setattr(chat, name, value)
+    cafe = await add_linked_cafe(managed, chat)
+
+    await check_chats(managed, world.bot, CLOSING - HOUR)
+
+    expected = [] if may_write else [notification_texts.may_not_write(cafe, day=THURSDAY, locale="en")]
+    assert await alerts(managed) == expected
+    assert await chat_of(managed, cafe) == chat.id
+    assert await was_checked(managed, cafe)
+    assert chat.messages == {}
+
+
+@pytest.mark.parametrize("state", ["open", "closed", None])
+async def test_managers_are_alerted_of_a_topic_that_refuses_messages(
+    managed: Clients, world: World, state: TopicState | None
+) -> None:
+    """The managers know that the orders go to the chat itself. A link keeps a closed topic, which may open again."""
+    chat = world.forum(77)
+    world.state.set_topic(chat, 77, state)
+    cafe = await add_linked_cafe(managed, chat, topic=77)
+
+    await check_chats(managed, world.bot, CLOSING - HOUR)
+
+    text = notification_texts.topic_unavailable(cafe, day=THURSDAY, locale="en")
+    assert await alerts(managed) == ([] if state == "open" else [text])
+    async with managed.db() as session:
+        assert (await session.get_one(Cafe, cafe.id)).tg_thread_id == (77 if state else None)
+
+
+async def test_simultaneous_workers_alert_once(managed: Clients, world: World) -> None:
+    """Simultaneous workers make one alert about a chat."""
+    chat = world.group()
+    chat.membership = "restricted"
+    await add_linked_cafe(managed, chat)
+
+    await asyncio.gather(*(check_chats(managed, world.bot, CLOSING - HOUR) for _ in range(3)))
+
+    assert len(await alerts(managed)) == 1
+
+
+async def test_a_public_group_that_the_bot_has_left_is_unlinked(clients: Clients, world: World) -> None:
+    """Telegram shows a public group to every bot. The membership says that the bot is not there."""
+    chat = world.group()
+    chat.username, chat.membership = "lunch_group", "left"
+    cafe = await add_linked_cafe(clients, chat)
+
+    await check_chats(clients, world.bot, CLOSING - HOUR)
+
     assert await unlinkings(clients) == [(cafe.id, UnlinkReason.CHAT_GONE)]
 
 

@@ -189,9 +189,9 @@ def answer_callback_query(telegram: Telegram, call: Call) -> bool:
 
 
 def get_chat(telegram: Telegram, call: Call) -> Json:
-    """Return a chat. This works for a person who blocked the bot, but not for a group that the bot left."""
+    """Return a chat. This works for a person who blocked the bot, but not for a private group that the bot left."""
     chat = get_target_chat(telegram, call)
-    if chat.type != "private":
+    if chat.type != "private" and chat.username is None:
         chat.require_bot()
     permissions = {"permissions": dict.fromkeys(PERMISSIONS, chat.members_may_write)}
     gifts = ("unlimited_gifts", "limited_gifts", "unique_gifts", "premium_subscription", "gifts_from_channels")
@@ -209,7 +209,8 @@ def get_chat(telegram: Telegram, call: Call) -> Json:
 def get_chat_member(telegram: Telegram, call: Call) -> Json:
     """Return the bot as a member of a chat. Other members are not known here."""
     chat = get_target_chat(telegram, call)
-    chat.require_bot()
+    if chat.username is None:
+        chat.require_bot()
     if call.integer("user_id") != telegram.bot_user()["id"]:
         raise bad_request("member not found")
     return telegram.bot_as_member(chat, chat.membership)
