@@ -12,6 +12,9 @@ from app.settings import Settings
 ALGORITHM = "HS256"
 """The only algorithm accepted: a token may not choose how it is verified (RFC 8725, section 3.1)."""
 
+CLOCK_SKEW = timedelta(seconds=60)
+"""How far the clock of another issuer or host may be ahead of ours: "no more than a few minutes" (RFC 7519, section 4.1.5)."""
+
 
 @dataclass(frozen=True)
 class Claims:
@@ -32,7 +35,7 @@ def issue_token(settings: Settings, user: User, ttl: timedelta | None = None) ->
 
 
 def read_token(settings: Settings, token: str) -> Claims:
-    """Verify signature and expiry.
+    """Verify signature, beginning and expiry. `iat` and `nbf` may be up to `CLOCK_SKEW` ahead; `exp` is strict.
 
     Raises Unauthenticated.
     """
@@ -41,13 +44,15 @@ def read_token(settings: Settings, token: str) -> Claims:
             token,
             settings.jwt_secret_key.get_secret_value(),
             [ALGORITHM],
-            options={"require": ["sub", "exp"], "verify_sub": False},
+            leeway=CLOCK_SKEW,
+            options={"require": ["sub", "exp"], "verify_sub": False, "verify_exp": False},
         )
-        return Claims(int(claims["sub"]), datetime.fromtimestamp(claims["exp"], UTC))
-    except jwt.ExpiredSignatureError:
-        raise Unauthenticated("The token has expired.") from None
-    except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError):
+        valid = Claims(int(claims["sub"]), datetime.fromtimestamp(claims["exp"], UTC))
+    except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, OSError):
         raise Unauthenticated("The token is not valid.") from None
+    if valid.expires_at <= datetime.now(UTC):
+        raise Unauthenticated("The token has expired.")
+    return valid
 
 
 def parse_bearer(authorization: object) -> str:

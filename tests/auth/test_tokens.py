@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 from app.auth.context import Context
-from app.auth.tokens import ALGORITHM, issue_token, parse_bearer, read_token
+from app.auth.tokens import ALGORITHM, CLOCK_SKEW, issue_token, parse_bearer, read_token
 from app.clients import Clients
 from app.errors import Unauthenticated
 from app.models import LinkRequest, Role, User
@@ -41,7 +41,9 @@ def invalid_tokens() -> dict[str, str]:
         "no sub": make_token(sub=None),
         "sub is a name": make_token(sub="maria"),
         "sub is a list": make_token(sub=[MANAGER_TGID]),
-        "not valid yet": make_token(nbf=datetime.now(UTC) + timedelta(hours=1)),
+        "exp is beyond all calendars": make_token(exp=10**30),
+        "issued in the future": make_token(iat=datetime.now(UTC) + CLOCK_SKEW + timedelta(minutes=1)),
+        "not valid yet": make_token(nbf=datetime.now(UTC) + CLOCK_SKEW + timedelta(minutes=1)),
         "an unknown user": make_token(sub="999"),
         "garbage": "garbage",
         "dots": "..",
@@ -75,6 +77,14 @@ def test_an_invalid_token_is_unauthenticated(settings: Settings, kind: str) -> N
     """Every kind of invalid token raises Unauthenticated."""
     with pytest.raises(Unauthenticated):
         read_token(settings, invalid_tokens()[kind])
+
+
+@pytest.mark.parametrize("claim", ["iat", "nbf"])
+def test_the_clock_of_the_issuer_may_be_ahead(settings: Settings, claim: str) -> None:
+    """A token from a host whose clock is up to 60 s ahead is valid."""
+    token = make_token(**{claim: datetime.now(UTC) + timedelta(seconds=60)})
+
+    assert read_token(settings, token).tgid == MANAGER_TGID
 
 
 def test_a_token_cannot_choose_its_algorithm(settings: Settings) -> None:
