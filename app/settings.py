@@ -148,6 +148,7 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: Annotated[int | None, Field(ge=1, le=65_535)] = None
+    http_keep_alive: Annotated[Duration, Field(ge=timedelta(seconds=1))] = timedelta(seconds=75)
     cors_origins: Annotated[CommaSeparated, AfterValidator(_origins)] = ()
     graphql_introspection: bool = True
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

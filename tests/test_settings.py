@@ -78,6 +78,8 @@ WRONG = [
     ("PORT", "0"),
     ("PORT", "65536"),
     ("PORT", "http"),
+    ("HTTP_KEEP_ALIVE", "0.1s"),
+    ("HTTP_KEEP_ALIVE", "long"),
     ("CORS_ORIGINS", "dashboard.example"),
     ("CORS_ORIGINS", "https://dashboard.example/path"),
     ("GRAPHQL_INTROSPECTION", "perhaps"),

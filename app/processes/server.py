@@ -71,6 +71,7 @@ def serve(app: Starlette, settings: Settings, default_port: int) -> int:
             ws_ping_interval=WEBSOCKET_PING_S,
             ws_ping_timeout=WEBSOCKET_PING_S,
             timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
+            timeout_keep_alive=round(settings.http_keep_alive.total_seconds()),
         )
     )
     log.info("process.listening", address=f"{settings.host}:{port}")

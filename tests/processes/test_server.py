@@ -46,7 +46,7 @@ sys.exit(serve(Starlette(routes=health.routes, lifespan=lifespan), Settings(_env
 """
 
 
-async def program(argument: str, port: int) -> asyncio.subprocess.Process:
+async def program(argument: str, port: int, **settings: str) -> asyncio.subprocess.Process:
     """Start a process with one background task."""
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", PROGRAM, argument),
@@ -57,6 +57,7 @@ async def program(argument: str, port: int) -> asyncio.subprocess.Process:
             "KAFKA_BROKER_URL": "127.0.0.1:1",
             "JWT_SECRET_KEY": "a secret for tests that is long enough",
             "PORT": str(port),
+            **settings,
         },
         stderr=asyncio.subprocess.DEVNULL,
     )
@@ -109,6 +110,35 @@ async def test_a_peer_that_does_not_read_is_dropped() -> None:
     writer.transport.abort()
     server.should_exit = True
     await serving
+
+
+async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Make a request on a connection that stays open."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await reader.readuntil(b"}")
+    return reader, writer
+
+
+async def test_an_idle_connection_stays_open_as_long_as_the_setting_says() -> None:
+    """An idle connection to a process with a short HTTP_KEEP_ALIVE is closed first, though it is the younger one."""
+    ports = free_port(), free_port()
+    processes = [await program("serve", ports[0]), await program("serve", ports[1], HTTP_KEEP_ALIVE="1s")]
+    for port in ports:
+        await answers(port)
+
+    older, writer = await connect(ports[0])
+    younger, other_writer = await connect(ports[1])
+    async with asyncio.timeout(DEADLINE_S):
+        await younger.read()
+
+    assert not older.at_eof()
+    for each in (writer, other_writer):
+        each.close()
+        await each.wait_closed()
+    for process in processes:
+        process.kill()
+        await process.wait()
 
 
 async def test_sigterm_ends_a_process_with_0() -> None:
