@@ -15,11 +15,11 @@ from faststream.kafka.publisher.producer import AioKafkaFastProducerImpl
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 from redis.asyncio import Redis
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
+from app.database import open_engine
 from app.settings import Settings
 
-DATABASE_CONNECT_TIMEOUT_S = 5
 KAFKA_REQUEST_TIMEOUT_MS = 15_000
 """A send fails after this, and not after the library's 40 s. It must exceed the time of a group join (a few seconds)."""
 REDIS_TIMEOUT_S = 2
@@ -72,26 +72,7 @@ async def open_clients(settings: Settings) -> AsyncIterator[Clients]:
     A process that needs Kafka connects it (see `app.events.kafka.connect`).
     """
     async with AsyncExitStack() as stack:
-        engine = create_async_engine(
-            settings.database_url.get_secret_value(),
-            pool_size=settings.database_pool_size,
-            max_overflow=settings.database_pool_size,
-            pool_pre_ping=True,
-            pool_timeout=DATABASE_CONNECT_TIMEOUT_S,
-            connect_args={
-                "timeout": DATABASE_CONNECT_TIMEOUT_S,
-                "server_settings": {
-                    "application_name": "lunch-bot",
-                    "timezone": "UTC",
-                    # A crashed host keeps its locks until PostgreSQL notices: after 20 s, not after two hours.
-                    "tcp_keepalives_idle": "5",
-                    "tcp_keepalives_interval": "5",
-                    "tcp_keepalives_count": "3",
-                },
-            },
-            json_serializer=lambda value: orjson.dumps(value).decode(),
-            json_deserializer=orjson.loads,
-        )
+        engine = open_engine(settings)
         stack.push_async_callback(engine.dispose)
         redis_url = settings.redis_url.get_secret_value()
         redis = Redis.from_url(redis_url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S)

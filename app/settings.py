@@ -3,13 +3,13 @@
 import re
 from datetime import time, timedelta
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import pytimeparse
 from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl, SecretStr, TypeAdapter, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.addresses import parse_database_url, validate_redis_url
 from app.dates import parse_time
 from app.timezones import is_timezone
 
@@ -38,18 +38,14 @@ def duration(value: object) -> object:
     return seconds
 
 
-def _service_url(*schemes: str) -> AfterValidator:
-    def check(value: SecretStr) -> SecretStr:
-        try:
-            parts = urlsplit(value.get_secret_value())
-            complete = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            complete = False
-        if not complete:
-            raise ValueError(f"is not an address such as {schemes[0]}://host:port/name")
-        return value
+def _database_url(value: SecretStr) -> SecretStr:
+    parse_database_url(value.get_secret_value())
+    return value
 
-    return AfterValidator(check)
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    validate_redis_url(value.get_secret_value())
+    return value
 
 
 def _origins(values: tuple[str, ...]) -> tuple[str, ...]:
@@ -114,9 +110,9 @@ class Settings(BaseSettings):
         env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
-    database_url: Annotated[SecretStr, _service_url("postgresql+asyncpg")]
+    database_url: Annotated[SecretStr, AfterValidator(_database_url)]
     database_pool_size: Annotated[int, Field(ge=10, le=200)] = 10
-    redis_url: Annotated[SecretStr, _service_url("redis", "rediss")]
+    redis_url: Annotated[SecretStr, AfterValidator(_redis_url)]
     kafka_broker_url: Annotated[str, Field(pattern=r"^[^,\s]+:\d+(,[^,\s]+:\d+)*$")]
     kafka_partitions: Annotated[int, Field(ge=1, le=1000)] = 6
     kafka_replication_factor: Annotated[int, Field(ge=1, le=10)] = 1

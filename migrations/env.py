@@ -5,9 +5,9 @@ from typing import Literal
 
 from alembic import context
 from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import AutoString
 
+from app.database import open_engine
 from app.models import metadata
 from app.settings import Settings
 
@@ -32,7 +32,7 @@ def migrate(connection: Connection) -> None:
 
 
 async def migrate_from_settings() -> None:
-    engine = create_async_engine(Settings.load().database_url.get_secret_value())
+    engine = open_engine(Settings.load())
     async with engine.connect() as connection:
         await connection.run_sync(migrate)
     await engine.dispose()

@@ -41,6 +41,7 @@ pytest_plugins = [
     "tests.notification_fixtures",
     "tests.gemini_standin",
     "tests.telegram_standin",
+    "tests.tls",
 ]
 
 MANAGER_TGID = 1001

@@ -23,7 +23,7 @@ GOOD = {
 
 WRONG = [
     ("DATABASE_URL", "mysql://lunch:hidden@db/lunch"),
-    ("DATABASE_URL", "postgresql://lunch:hidden@db/lunch"),
+    ("DATABASE_URL", "postgresql://lunch:hidden@db/lunch?sslmode=hidden"),
     ("DATABASE_URL", "postgresql+asyncpg://"),
     ("DATABASE_URL", "postgresql+asyncpg://lunch:hidden@db:port/lunch"),
     ("DATABASE_POOL_SIZE", "many"),
