@@ -17,6 +17,12 @@ from redis.exceptions import RedisError
 
 LAST_PORT = 65_535
 
+
+def is_port(number: int) -> bool:
+    """Whether a service can listen on this port."""
+    return 0 < number <= LAST_PORT
+
+
 DATABASE_URL = re.compile(
     r"(?:postgresql|postgres|postgresql\+asyncpg)://"
     r"(?:(?P<user>[^:/?@]*)(?::(?P<password>[^/@]*))?@)?"
@@ -122,7 +128,7 @@ def _read_hosts(hosts: str, ports: str) -> list[tuple[str, int]]:
     for name, default in zip(names, defaults, strict=True):
         match = HOST.fullmatch(name)
         host, port = (match["ipv6"] or match["name"], match["port"] or default or "5432") if match else ("", "")
-        if not host or not port.isdecimal() or not 0 < int(port) <= LAST_PORT:
+        if not host or not port.isdecimal() or not is_port(int(port)):
             raise ValueError("needs a host and a port such as db:5432, or several such as one:5432,two:5432")
         read.append((host, int(port)))
     return read

@@ -1,17 +1,30 @@
 """Application settings, from the environment and `.env`. Each field is one variable of `.env.example`, in upper case."""
 
 import re
+import unicodedata
 from datetime import time, timedelta
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_origin
 from zoneinfo import ZoneInfo
 
 import pytimeparse
-from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl, SecretStr, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    HttpUrl,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from app.addresses import parse_database_url, validate_redis_url
+from app.addresses import is_port, parse_database_url, validate_redis_url
 from app.dates import parse_time
 from app.timezones import is_timezone
+
+QUOTES = {'""', "''", "``", "“”", "„“", "‘’", "«»"}
 
 JWT_SECRET_MIN_CHARACTERS = 32
 """HS256 needs a key that is at least as long as its hash, 256 bits (RFC 7518, section 3.2)."""
@@ -48,6 +61,17 @@ def _redis_url(value: SecretStr) -> SecretStr:
     return value
 
 
+def _broker_addresses(value: str) -> str:
+    for address in value.split(","):
+        if "://" in address:
+            raise ValueError("has a scheme; write only host:9092, or one:9092,two:9092")
+        if (match := re.fullmatch(r"(?:[\w.-]+|\[[0-9a-fA-F:]+\]):(\d+)", address)) is None or not is_port(
+            int(match[1])
+        ):
+            raise ValueError("is not an address such as host:9092, or one:9092,two:9092")
+    return value
+
+
 def _origins(values: tuple[str, ...]) -> tuple[str, ...]:
     for value in values:
         if value != "*" and not re.fullmatch(r"https?://[^/\s]+", value):
@@ -81,7 +105,7 @@ def _webhook_secret(secret: SecretStr) -> SecretStr:
 def _keys(values: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
     texts = [value.get_secret_value() for value in values]
     keys = [text.rpartition(":")[2] for text in texts]
-    if not all(re.fullmatch(r"[!-~]+", text) for text in texts) or not all(keys):
+    if not all(re.fullmatch(r"[!#-&(-~]+", text) for text in texts) or not all(keys):
         raise ValueError("is not a list such as key1,key2 or project:key1,project:key2")
     if len(set(keys)) < len(keys):
         raise ValueError("has the same key twice")
@@ -107,13 +131,18 @@ class Settings(BaseSettings):
     """Application settings. Secrets never appear in `repr`, logs or errors."""
 
     model_config = SettingsConfigDict(
-        env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+        env_file=".env",
+        env_file_encoding="utf-8-sig",  # some editors begin a file with a byte order mark
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     database_url: Annotated[SecretStr, AfterValidator(_database_url)]
     database_pool_size: Annotated[int, Field(ge=10, le=200)] = 10
     redis_url: Annotated[SecretStr, AfterValidator(_redis_url)]
-    kafka_broker_url: Annotated[str, Field(pattern=r"^[^,\s]+:\d+(,[^,\s]+:\d+)*$")]
+    kafka_broker_url: Annotated[str, AfterValidator(_broker_addresses)]
     kafka_partitions: Annotated[int, Field(ge=1, le=1000)] = 6
     kafka_replication_factor: Annotated[int, Field(ge=1, le=10)] = 1
     kafka_fetch_max_wait_ms: Annotated[int, Field(ge=1, le=60_000)] = 500
@@ -149,6 +178,21 @@ class Settings(BaseSettings):
     graphql_introspection: bool = True
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_written(cls, value: object, info: ValidationInfo) -> object:
+        """Refuse what Docker, Kubernetes or an editor leaves around a value: it would become a part of a secret."""
+        if not isinstance(value, str):
+            return value
+        if any(unicodedata.category(character) in {"Cc", "Cf", "Zl", "Zp"} for character in value):
+            raise ValueError("has a line break or another invisible character")
+        if value.strip()[:1] + value.strip()[-1:] in QUOTES:
+            raise ValueError("is in quotes; write it without them")
+        is_list = get_origin(cls.model_fields[str(info.field_name)].annotation) is tuple
+        if value != value.strip() and not is_list:  # the spaces around the values of a list are ignored
+            raise ValueError("begins or ends with a space")
+        return value
 
     @classmethod
     def load(cls) -> Self:

@@ -33,6 +33,10 @@ WRONG = [
     ("KAFKA_BROKER_URL", "kafka"),
     ("KAFKA_BROKER_URL", "kafka:9092, other:9092"),
     ("KAFKA_BROKER_URL", "kafka:nine"),
+    ("KAFKA_BROKER_URL", "kafka:90000"),
+    ("KAFKA_BROKER_URL", "kafka:9092,"),
+    ("KAFKA_BROKER_URL", "PLAINTEXT://kafka:9092"),
+    ("KAFKA_BROKER_URL", "lunch:hidden@kafka:9092"),
     ("KAFKA_PARTITIONS", "0"),
     ("KAFKA_IDEMPOTENCE", "perhaps"),
     ("JWT_SECRET_KEY", "hidden"),
@@ -54,6 +58,11 @@ WRONG = [
     ("GEMINI_API_KEYS", "hidden,lunch:"),
     ("GEMINI_API_KEYS", "hidden key"),
     ("GEMINI_API_KEYS", "hidden;ключ"),
+    ("GEMINI_API_KEYS", '"hidden,hidden2"'),
+    ("GEMINI_API_KEYS", "hidden,hidden2\n"),
+    ("GEMINI_API_KEYS", "\ufeffhidden"),
+    ("GEMINI_API_KEYS", '["hidden","hidden2"]'),
+    ("GEMINI_API_KEYS", 'hidden,"hidden2"'),
     ("GEMINI_API_URL", "google"),
     ("GEMINI_API_URL", "ftp://lunch:hidden@google"),
     ("GEMINI_MODEL", "models/gemini"),
@@ -89,6 +98,22 @@ WRONG = [
 ]
 
 
+LEFT_AROUND_A_VALUE = {
+    '"{}"': "is in quotes; write it without them",
+    "'{}'": "is in quotes; write it without them",
+    "“{}”": "is in quotes; write it without them",
+    "{}\n": "has a line break or another invisible character",
+    "{}\r": "has a line break or another invisible character",
+    "{}\nhidden": "has a line break or another invisible character",
+    "\ufeff{}": "has a line break or another invisible character",
+    "{}\u200b": "has a line break or another invisible character",
+    " {}": "begins or ends with a space",
+    "{}\u00a0": "begins or ends with a space",
+}
+
+VALUES = GOOD | {"TELEGRAM_WEBHOOK_SECRET": "hidden", "TELEGRAM_API_URL": "https://telegram.example", "JWT_TTL": "1h"}
+
+
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """A complete, valid environment."""
@@ -113,6 +138,18 @@ def test_a_wrong_value_is_one_clear_line(environment: pytest.MonkeyPatch, name: 
     [line] = str(wrong.value).splitlines()
     assert line.startswith(f"{name}: ")
     assert "hidden" not in line
+
+
+@pytest.mark.parametrize("around", LEFT_AROUND_A_VALUE)
+@pytest.mark.parametrize("name", sorted(VALUES.keys() - {"GEMINI_API_KEYS"}))
+def test_what_is_left_around_a_value_is_one_clear_line(environment: pytest.MonkeyPatch, name: str, around: str) -> None:
+    """Quotes, line breaks, byte order marks and spaces around a value never become a part of it."""
+    environment.setenv(name, around.format(VALUES[name]))
+
+    with pytest.raises(SettingsError) as wrong:
+        Settings.load()
+
+    assert str(wrong.value) == f"{name}: {LEFT_AROUND_A_VALUE[around]}"
 
 
 def test_each_wrong_value_has_its_line(environment: pytest.MonkeyPatch) -> None:
@@ -254,6 +291,16 @@ def test_a_file_is_read(environment: pytest.MonkeyPatch, tmp_path: Path) -> None
     settings = Settings(_env_file=file)
 
     assert (settings.port, settings.log_level) == (8123, "ERROR")
+
+
+def test_a_file_may_come_from_another_editor_or_shell(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A byte order mark, Windows' line ends, `export` and quotes in `.env` are not a part of a value."""
+    file = tmp_path / ".env"
+    file.write_bytes(b"\xef\xbb\xbfPORT=8123\r\nexport LOG_LEVEL=\"DEBUG\"\r\nHOST='0.0.0.0'\r\n")
+
+    settings = Settings(_env_file=file)
+
+    assert (settings.port, settings.log_level, settings.host) == (8123, "DEBUG", "0.0.0.0")  # noqa: S104
 
 
 def test_other_variables_are_ignored(environment: pytest.MonkeyPatch) -> None:
