@@ -14,7 +14,10 @@ from faststream.kafka import KafkaBroker
 from faststream.kafka.publisher.producer import AioKafkaFastProducerImpl
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ReadOnlyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from app.database import open_engine
@@ -65,6 +68,21 @@ class Clients:
     kafka: KafkaBroker
 
 
+def open_redis_pool(settings: Settings) -> ConnectionPool:
+    """Make connections to Redis. They connect when they are used.
+
+    A command that a replica refuses is sent once more, on a new connection: after a failover the address leads to another
+    node. Nothing else is repeated, because its outcome may be unknown.
+    """
+    return ConnectionPool.from_url(
+        settings.redis_url.get_secret_value(),
+        socket_timeout=REDIS_TIMEOUT_S,
+        socket_connect_timeout=REDIS_TIMEOUT_S,
+        retry=Retry(NoBackoff(), retries=1, supported_errors=(ReadOnlyError,)),
+        retry_on_error=[ReadOnlyError],
+    )
+
+
 @asynccontextmanager
 async def open_clients(settings: Settings) -> AsyncIterator[Clients]:
     """Make the clients of one process. A client connects when it is used, so the process starts without its services.
@@ -74,8 +92,7 @@ async def open_clients(settings: Settings) -> AsyncIterator[Clients]:
     async with AsyncExitStack() as stack:
         engine = open_engine(settings)
         stack.push_async_callback(engine.dispose)
-        redis_url = settings.redis_url.get_secret_value()
-        redis = Redis.from_url(redis_url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S)
+        redis = Redis.from_pool(open_redis_pool(settings))
         stack.push_async_callback(redis.aclose)
         kafka = KafkaBroker(
             settings.kafka_broker_url.split(","),
@@ -96,9 +113,9 @@ async def open_clients(settings: Settings) -> AsyncIterator[Clients]:
             jobs=ArqRedis(redis.connection_pool, job_serializer=orjson.dumps, job_deserializer=orjson.loads),
             limiter=MovingWindowRateLimiter(
                 RedisStorage(
-                    f"async+{redis_url}",
+                    "async+redis://",  # the pool has the address
                     implementation="redispy",
-                    connection_pool=redis.connection_pool,
+                    connection_pool=redis.connection_pool,  # type: ignore[arg-type]  # it accepts every option
                     key_prefix="rate-limit",
                 )
             ),

@@ -4,17 +4,23 @@ GraphQL puts `code` and `details` into `errors[].extensions`. REST puts them int
 other exception is masked as `Internal`.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import ClassVar, NamedTuple, Self
 
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 RETRY_AFTER_S = 5
 """How long a client should wait when a service is unavailable: about the time of its restart."""
+
+REDIS_TEMPORARY = re.compile(r"(?:^|caused error: \W*)(?:BUSY|CLUSTERDOWN|MASTERDOWN|MISCONF|NOREPLICAS|TRYAGAIN) ")
+"""Redis's errors for which redis-py has no class: a long script, a failover, nothing can be stored. redis-py puts words
+before an error in a pipeline."""
 
 
 class LunchbotError(Exception):
@@ -205,6 +211,10 @@ def as_lunchbot_error(error: BaseException) -> LunchbotError:
         case FileNotFoundError() | PermissionError():
             return Internal()
         case OSError() | TimeoutError() | PoolTimeoutError() | RedisConnectionError() | RedisTimeoutError():
+            return ServiceUnavailable()
+        case ReadOnlyError() | OutOfMemoryError():
+            return ServiceUnavailable()
+        case ResponseError() if REDIS_TEMPORARY.search(str(error)):
             return ServiceUnavailable()
         case DBAPIError() if error.connection_invalidated or _is_temporary(error):
             return ServiceUnavailable()

@@ -103,14 +103,15 @@ async def tls_relay(certificates: Certificates, port: int, *, postgres: bool = F
             writer.write(b"S")
             await writer.start_tls(context)
         service_reader, service_writer = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.gather(_pass_on(reader, service_writer), _pass_on(service_reader, writer), return_exceptions=True)
+        await asyncio.gather(pass_on(reader, service_writer), pass_on(service_reader, writer), return_exceptions=True)
 
     server = await asyncio.start_server(relay, "127.0.0.1", 0, ssl=None if postgres else context)
     async with server:
         yield int(server.sockets[0].getsockname()[1])
 
 
-async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Copy everything until the end."""
     try:
         while data := await reader.read(65_536):
             writer.write(data)

@@ -14,6 +14,9 @@ from app.clients import Clients
 CHECK_TIMEOUT_S = 2.0
 """A service that answers later counts as unavailable."""
 
+READINESS_KEY, READINESS_MS = "readyz", 1000
+"""A key that Redis keeps for a moment. A replica, or a Redis that cannot store anything, refuses it."""
+
 
 async def healthz(_request: Request) -> Response:
     """Whether the process is alive: its event loop answers."""
@@ -28,7 +31,7 @@ async def readyz(request: Request) -> Response:
     clients: Clients = request.state.clients
     checks: Mapping[str, Callable[[], Awaitable[object]]] = {
         "database": lambda: _database(clients),
-        "redis": clients.redis.ping,
+        "redis": lambda: clients.redis.set(READINESS_KEY, "", px=READINESS_MS),
         "kafka": lambda: _kafka(clients),
         **getattr(request.state, "checks", {}),
     }

@@ -6,12 +6,11 @@ from typing import Any
 
 import orjson
 from aiogram import Bot
-from arq import Retry, cron, func
-from arq.connections import RedisSettings
+from arq import ArqRedis, Retry, cron, func
 from arq.worker import Worker
 
 from app.ai.gemini import Gemini
-from app.clients import Clients
+from app.clients import Clients, open_redis_pool
 from app.log import get_log
 from app.services import runs
 from app.services.runs import JOB
@@ -89,7 +88,7 @@ def create_worker(clients: Clients, bot: Bot, gemini: Gemini) -> Worker:
             cron(morning_messages, second=50, max_tries=CRON_MAX_TRIES),
             cron(housekeeping, hour=4, minute=0, max_tries=CRON_MAX_TRIES),
         ],
-        redis_settings=RedisSettings.from_dsn(clients.settings.redis_url.get_secret_value()),
+        redis_pool=ArqRedis(open_redis_pool(clients.settings), orjson.dumps, orjson.loads),  # the worker closes it
         ctx={"clients": clients, "bot": bot, "gemini": gemini, "limiter": Limiter(clients.redis)},
         timezone=UTC,  # arq computes with local times: when clocks change it would be silent for an hour
         max_jobs=MAX_CRON_JOBS + clients.settings.recommendation_concurrency,
