@@ -1,7 +1,7 @@
 """The clients of a process: opened once, passed on, closed together."""
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, override
@@ -20,7 +20,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ReadOnlyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
-from app.database import open_engine
+from app.database import Turns, open_engine
 from app.settings import Settings
 
 KAFKA_REQUEST_TIMEOUT_MS = 15_000
@@ -57,15 +57,29 @@ class Producer(AioKafkaFastProducerImpl):
 
 @dataclass(frozen=True)
 class Clients:
-    """The clients of a process. `db()` opens a transaction, which is committed when its block ends without an error."""
+    """The clients of a process."""
 
     settings: Settings
     engine: AsyncEngine
-    db: Callable[[], AbstractAsyncContextManager[AsyncSession]]
+    sessions: async_sessionmaker[AsyncSession]
+    turns: Turns
     redis: Redis
     jobs: ArqRedis
     limiter: MovingWindowRateLimiter
     kafka: KafkaBroker
+
+    def db(self, cafe_id: int | None = None) -> AbstractAsyncContextManager[AsyncSession]:
+        """Open a transaction, which is committed when its block ends without an error.
+
+        Args:
+            cafe_id: The cafe whose rows the transaction locks. See `Turns`.
+        """
+        return self.sessions.begin() if cafe_id is None else self._take_turn(cafe_id)
+
+    @asynccontextmanager
+    async def _take_turn(self, cafe_id: int) -> AsyncIterator[AsyncSession]:
+        async with self.turns.take(cafe_id), self.sessions.begin() as session:
+            yield session
 
 
 def open_redis_pool(settings: Settings) -> ConnectionPool:
@@ -108,7 +122,8 @@ async def open_clients(settings: Settings) -> AsyncIterator[Clients]:
         yield Clients(
             settings=settings,
             engine=engine,
-            db=async_sessionmaker(engine, expire_on_commit=False).begin,
+            sessions=async_sessionmaker(engine, expire_on_commit=False),
+            turns=Turns(settings),
             redis=redis,
             jobs=ArqRedis(redis.connection_pool, job_serializer=orjson.dumps, job_deserializer=orjson.loads),
             limiter=MovingWindowRateLimiter(

@@ -22,6 +22,13 @@ REDIS_TEMPORARY = re.compile(r"(?:^|caused error: \W*)(?:BUSY|CLUSTERDOWN|MASTER
 """Redis's errors for which redis-py has no class: a long script, a failover, nothing can be stored. redis-py puts words
 before an error in a pipeline."""
 
+DATABASE_TEMPORARY = (
+    *("08", "53", "57P"),  # connections, resources, shutdown
+    *("40", "55P03", "57014"),  # a deadlock or another conflict, a wait for a lock or a statement that took too long
+    *("25006", "25P03"),  # a standby after a failover, a transaction that did nothing for too long
+)
+"""Codes and classes of PostgreSQL's errors after which a retry may succeed."""
+
 
 class LunchbotError(Exception):
     """An error with a code.
@@ -223,8 +230,8 @@ def as_lunchbot_error(error: BaseException) -> LunchbotError:
 
 
 def _is_temporary(error: DBAPIError) -> bool:
-    """Whether a retry may succeed: SQLSTATE classes 08 (connection), 40 (rollback), 53 (resources), 57P (shutdown).
+    """Whether a retry may succeed.
 
     https://www.postgresql.org/docs/18/errcodes-appendix.html
     """
-    return str(getattr(error.orig, "sqlstate", None) or "").startswith(("08", "40", "53", "57P"))
+    return str(getattr(error.orig, "sqlstate", None) or "").startswith(DATABASE_TEMPORARY)

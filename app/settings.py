@@ -123,6 +123,7 @@ def _split(value: object) -> object:
 
 
 Duration = Annotated[timedelta, BeforeValidator(duration), Field(gt=timedelta(0), le=timedelta(days=3650))]
+Timeout = Annotated[Duration, Field(ge=timedelta(milliseconds=1), le=timedelta(hours=1))]
 Url = Annotated[str, AfterValidator(_http_url)]
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
@@ -141,6 +142,9 @@ class Settings(BaseSettings):
 
     database_url: Annotated[SecretStr, AfterValidator(_database_url)]
     database_pool_size: Annotated[int, Field(ge=10, le=200)] = 10
+    database_lock_timeout: Timeout = timedelta(seconds=3)
+    database_statement_timeout: Timeout = timedelta(seconds=30)
+    database_idle_in_transaction_timeout: Timeout = timedelta(seconds=30)
     redis_url: Annotated[SecretStr, AfterValidator(_redis_url)]
     kafka_broker_url: Annotated[str, AfterValidator(_broker_addresses)]
     kafka_partitions: Annotated[int, Field(ge=1, le=1000)] = 6

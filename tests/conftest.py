@@ -9,7 +9,7 @@ With `-n` the tests run in several processes. Each of them has separate services
 """
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -50,6 +50,9 @@ JWT_SECRET = "a secret for tests that is long enough"
 
 MAX_ATTEMPTS = 1000
 """More attempts than any retry makes."""
+
+LOCK_TIMEOUT = timedelta(seconds=60)
+"""Much longer than the default: on a busy machine a test may hold a lock for some seconds."""
 
 WORKERS_PER_CORE = 1.5
 """Tests wait for services and clocks about a third of their time, so three processes use two cores."""
@@ -221,6 +224,7 @@ def settings(services: Services, database_url: str) -> Settings:
         kafka_broker_url="127.0.0.1:1",
         jwt_secret_key=JWT_SECRET,
         log_format="console",
+        database_lock_timeout=LOCK_TIMEOUT,
     )
 
 
@@ -229,6 +233,20 @@ async def clients(settings: Settings) -> AsyncIterator[Clients]:
     async with open_clients(settings) as opened:
         await opened.redis.flushdb()
         yield opened
+
+
+@pytest.fixture
+async def standby(settings: Settings, server: AsyncEngine) -> AsyncIterator[Callable[[], Awaitable[object]]]:
+    """The server accepts no changes in new connections, as a standby, until the given function is called."""
+    name = make_url(settings.database_url.get_secret_value()).database
+
+    async def alter(change: str) -> None:
+        async with server.connect() as connection:
+            await connection.execute(sa.text(f"ALTER DATABASE {name} {change}"))
+
+    await alter("SET default_transaction_read_only = on")
+    yield lambda: alter("RESET default_transaction_read_only")
+    await alter("RESET default_transaction_read_only")
 
 
 @pytest.fixture

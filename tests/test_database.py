@@ -2,8 +2,9 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from urllib.parse import quote
 
 import pytest
@@ -14,12 +15,13 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.clients import Clients, open_clients
-from app.database import open_engine
+from app.database import open_engine, remove_timeouts
 from app.dev.ports import free_port
-from app.errors import ServiceUnavailable, as_lunchbot_error
+from app.errors import Internal, LunchbotError, ServiceUnavailable, as_lunchbot_error
 from app.events.outbox import outbox_broker
 from app.migrate import alembic_config
 from app.settings import Settings
+from tests.conftest import add_cafe
 from tests.servers import DEADLINE_S, POLL_S
 from tests.tls import Certificates, tls_relay
 
@@ -95,18 +97,11 @@ async def test_a_host_that_does_not_answer_has_its_own_time_limit(settings: Sett
             assert await value_of(engine, "inet_server_port()") == port
 
 
-async def test_a_standby_is_unavailable(settings: Settings, server: AsyncEngine) -> None:
+async def test_a_standby_is_unavailable(settings: Settings, standby: object) -> None:
     """With target_session_attrs=read-write a server that only reads counts as unavailable."""
-    name = make_url(settings.database_url.get_secret_value()).database
-    async with server.connect() as connection:
-        await connection.execute(sa.text(f"ALTER DATABASE {name} SET default_transaction_read_only = on"))
-    try:
-        async with connected(settings, address(settings, parameters="target_session_attrs=read-write")) as engine:
-            with pytest.raises(OSError, match="is a standby") as error:
-                await value_of(engine, "1")
-    finally:
-        async with server.connect() as connection:
-            await connection.execute(sa.text(f"ALTER DATABASE {name} RESET default_transaction_read_only"))
+    async with connected(settings, address(settings, parameters="target_session_attrs=read-write")) as engine:
+        with pytest.raises(OSError, match="is a standby") as error:
+            await value_of(engine, "1")
 
     assert isinstance(as_lunchbot_error(error.value), ServiceUnavailable)
 
@@ -159,6 +154,93 @@ async def test_alembic_reads_the_same_address(settings: Settings, monkeypatch: p
     monkeypatch.setenv("DATABASE_URL", address(settings, parameters="sslmode=prefer&connect_timeout=10"))
 
     await asyncio.to_thread(command.check, alembic_config())
+
+
+TIMEOUTS = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
+
+
+async def test_every_connection_has_the_time_limits(clients: Clients) -> None:
+    """The time-outs of the settings hold in every transaction."""
+    async with clients.db() as session:
+        limits = [await session.scalar(sa.text(f"SHOW {name}")) for name in TIMEOUTS]
+
+    assert limits == ["1min", "30s", "30s"]
+
+
+async def test_a_transaction_may_do_without_time_limits(clients: Clients) -> None:
+    """A transaction that takes long by design has no time-outs, and the next one has them again."""
+    async with clients.db() as session:
+        await remove_timeouts(session)
+        limits = [await session.scalar(sa.text(f"SHOW {name}")) for name in TIMEOUTS]
+    async with clients.db() as session:
+        limits.append(await session.scalar(sa.text("SHOW lock_timeout")))
+
+    assert limits == ["0", "0", "0", "1min"]
+
+
+async def test_a_statement_that_takes_too_long_is_ended(settings: Settings) -> None:
+    """A statement that exceeds its time limit fails as if PostgreSQL is unavailable."""
+    short = settings.model_copy(update={"database_statement_timeout": timedelta(milliseconds=50)})
+    async with open_clients(short) as clients:
+        with pytest.raises(sa.exc.DBAPIError) as error:
+            async with clients.db() as session:
+                await session.execute(sa.text(f"SELECT pg_sleep({DEADLINE_S})"))
+
+    assert isinstance(as_lunchbot_error(error.value), ServiceUnavailable)
+
+
+async def test_an_idle_transaction_is_ended(settings: Settings, clients: Clients) -> None:
+    """A transaction that does nothing for too long loses its connection and its locks; the next one is not affected."""
+    short = settings.model_copy(update={"database_idle_in_transaction_timeout": timedelta(milliseconds=50)})
+
+    async def hesitate(hesitant: Clients) -> None:
+        async with hesitant.db() as session:
+            pid = await session.scalar(sa.text("SELECT pg_backend_pid()"))
+            alive = sa.text("SELECT count(*) FROM pg_stat_activity WHERE pid = :pid")
+            await until_scalar(clients, alive.bindparams(pid=pid), 0)
+            await session.execute(sa.select(1))
+
+    async with open_clients(short) as hesitant:
+        with pytest.raises((sa.exc.DBAPIError, OSError)) as error:
+            await hesitate(hesitant)
+        async with hesitant.db() as session:
+            answer = await session.scalar(sa.select(1))
+
+    assert (type(as_lunchbot_error(error.value)), answer) == (ServiceUnavailable, 1)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("40001", ServiceUnavailable),
+        ("40P01", ServiceUnavailable),
+        ("55P03", ServiceUnavailable),
+        ("57P05", ServiceUnavailable),
+        ("25P03", ServiceUnavailable),
+        ("55006", Internal),
+        ("22012", Internal),
+    ],
+)
+async def test_errors_that_pass_are_told_from_ours(clients: Clients, code: str, kind: type[LunchbotError]) -> None:
+    """Conflicts, waits and lost connections are temporary; other errors are not."""
+    with pytest.raises(sa.exc.DBAPIError) as error:
+        async with clients.db() as session:
+            await session.execute(sa.text(f"DO $$ BEGIN RAISE EXCEPTION SQLSTATE '{code}'; END $$"))
+
+    assert type(as_lunchbot_error(error.value)) is kind
+
+
+async def test_a_connection_to_a_standby_is_replaced(
+    clients: Clients, standby: Callable[[], Awaitable[object]]
+) -> None:
+    """After a failover the first change fails as if PostgreSQL is unavailable, and the next one uses a new connection."""
+    with pytest.raises(sa.exc.DBAPIError) as error:
+        await add_cafe(clients)
+
+    await standby()
+
+    assert isinstance(as_lunchbot_error(error.value), ServiceUnavailable)
+    assert (await add_cafe(clients)).id is not None
 
 
 async def until_scalar(clients: Clients, query: sa.Executable, value: object) -> None:

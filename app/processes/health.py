@@ -57,9 +57,13 @@ async def _is_available(check: Callable[[], Awaitable[object]]) -> bool:
         return False
 
 
-async def _database(clients: Clients) -> None:
+async def _database(clients: Clients) -> bool:
+    """Whether PostgreSQL accepts changes. A connection to a standby, which a failover has left, is closed."""
     async with clients.engine.connect() as connection:
-        await connection.execute(sa.select(1))
+        is_read_only = await connection.scalar(sa.text("SHOW transaction_read_only")) == "on"
+        if is_read_only:
+            await connection.invalidate()
+        return not is_read_only
 
 
 async def _kafka(clients: Clients) -> bool:

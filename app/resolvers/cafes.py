@@ -59,7 +59,7 @@ async def update_cafe(ctx: Context, cafe_id: int, changes: CafeChanges) -> Cafe:
 
     Raises BadInput, NotFound.
     """
-    async with ctx.clients.db() as session:
+    async with ctx.clients.db(cafe_id) as session:
         cafe = await get_row(session, Cafe, cafe_id, lock=FOR_UPDATE)
         cafe.sqlmodel_update(changes.values())
         return cafe
@@ -71,7 +71,7 @@ async def set_cafe_status(ctx: Context, cafe_id: int, *, is_active: bool) -> Caf
 
     Raises NotFound.
     """
-    async with ctx.clients.db() as session:
+    async with ctx.clients.db(cafe_id) as session:
         cafe = await get_row(session, Cafe, cafe_id, lock=FOR_UPDATE)
         cafe.is_active = is_active
         return cafe
@@ -83,7 +83,7 @@ async def delete_cafe(ctx: Context, cafe_id: int) -> DeletionResult:
 
     Raises NotFound.
     """
-    async with ctx.clients.db() as session:
+    async with ctx.clients.db(cafe_id) as session:
         cafe = await get_row(session, Cafe, cafe_id, lock=FOR_UPDATE)
         kept = "This cafe has orders or a history with a chat, so it was deactivated instead."
         return await delete_or_deactivate(session, cafe, cafe_id, kept=kept)

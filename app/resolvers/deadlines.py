@@ -62,7 +62,7 @@ async def set_deadlines(
 
     Raises BadInput, NotFound.
     """
-    async with ctx.clients.db() as session:
+    async with ctx.clients.db(cafe_id) as session:
         cafe = await get_row(session, Cafe, cafe_id, lock=FOR_UPDATE)
         old = sa.delete(Deadline).where(col(Deadline.cafe_id) == cafe_id)
         replaced = await session.execute(old.returning(col(Deadline.weekday), col(Deadline.is_enabled)))
@@ -121,6 +121,6 @@ async def announce_deadline(ctx: Context, cafe_id: int, date: Date) -> bool:
 
     Raises BadInput, NotFound.
     """
-    async with ctx.clients.db() as session:
+    async with ctx.clients.db(cafe_id) as session:
         await get_row(session, Cafe, cafe_id, lock=FOR_KEY_SHARE)
         return await pass_deadline(session, cafe_id, date, ctx.now())

@@ -87,7 +87,7 @@ async def link_request(ctx: Context, cafe_id: int, tg_chat_id: int, tg_username:
         col(LinkRequest.tg_chat_id) == tg_chat_id,
         col(LinkRequest.status) == LinkRequestStatus.PENDING,
     )
-    async with ctx.clients.db() as session:
+    async with ctx.clients.db(cafe_id) as session:
         if is_from_chat:  # before the cafe is locked: see _lock_request
             await session.execute(sa.update(LinkRequest).where(*is_pending).values(tg_thread_id=thread_id))
         cafe = await get_row(session, Cafe, cafe_id, lock=FOR_SHARE)
@@ -177,7 +177,7 @@ async def set_notifications(ctx: Context, cafe_id: int, *, enabled: bool) -> Caf
 
     Raises NotFound, CafeNotLinked.
     """
-    async with ctx.clients.db() as session:
+    async with ctx.clients.db(cafe_id) as session:
         cafe = await get_row(session, Cafe, cafe_id, lock=FOR_UPDATE)
         was_enabled = cafe.notifications_enabled
         cafe.set_notifications(enabled=enabled)
@@ -192,7 +192,7 @@ async def unlink(ctx: Context, cafe_id: int) -> Cafe:
 
     Raises NotFound, CafeNotLinked.
     """
-    async with ctx.clients.db() as session:
+    async with ctx.clients.db(cafe_id) as session:
         cafe = await get_row(session, Cafe, cafe_id, lock=FOR_UPDATE)
         await unlink_cafe(session, cafe, UnlinkReason.MANAGER)
         return cafe
@@ -204,7 +204,7 @@ async def unlink_chat(ctx: Context, cafe_id: int) -> Cafe:
 
     Raises NotFound, CafeNotLinked if the cafe has no chat, or another one.
     """
-    async with ctx.clients.db() as session:
+    async with ctx.clients.db(cafe_id) as session:
         cafe = await get_row(session, Cafe, cafe_id, lock=FOR_UPDATE)
         if cafe.tg_chat_id != ctx.chat_id:
             raise CafeNotLinked

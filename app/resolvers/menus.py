@@ -65,7 +65,7 @@ async def create_menu_item(ctx: Context, cafe_id: int, fields: MenuItemInput) ->
 
     Raises BadInput, NotFound.
     """
-    async with ctx.clients.db() as session:
+    async with ctx.clients.db(cafe_id) as session:
         await get_row(session, Cafe, cafe_id, lock=FOR_KEY_SHARE)
         item = MenuItem(cafe_id=cafe_id, **fields.values(), created_at=ctx.now())
         item.validate_price()
@@ -82,7 +82,7 @@ async def update_menu_item(ctx: Context, item_id: int, cafe_id: int | None, chan
     Raises BadInput, NotFound.
     """
     values = changes.values()
-    async with ctx.clients.db() as session:
+    async with ctx.clients.db(cafe_id) as session:
         item = await _lock(session, MenuItem, item_id, cafe_id)
         if values.get("category", item.category) is not item.category and await _has_orders(session, item):
             raise BadInput("category", "this has orders; add another menu item")
@@ -97,7 +97,7 @@ async def delete_menu_item(ctx: Context, item_id: int, cafe_id: int | None) -> D
 
     Raises NotFound.
     """
-    async with ctx.clients.db() as session:
+    async with ctx.clients.db(cafe_id) as session:
         item = await _lock(session, MenuItem, item_id, cafe_id)
         return await delete_or_deactivate(session, item, item_id, kept=ORDERED)
 
@@ -108,7 +108,7 @@ async def create_combo(ctx: Context, cafe_id: int, fields: ComboInput) -> Combo:
 
     Raises BadInput, NotFound.
     """
-    async with ctx.clients.db() as session:
+    async with ctx.clients.db(cafe_id) as session:
         await get_row(session, Cafe, cafe_id, lock=FOR_KEY_SHARE)
         combo = Combo(cafe_id=cafe_id, **fields.values(), created_at=ctx.now())
         session.add(combo)
@@ -121,7 +121,7 @@ async def update_combo(ctx: Context, combo_id: int, cafe_id: int | None, changes
 
     Raises BadInput, NotFound.
     """
-    async with ctx.clients.db() as session:
+    async with ctx.clients.db(cafe_id) as session:
         combo = await _lock(session, Combo, combo_id, cafe_id)
         combo.sqlmodel_update(changes.values())
         return combo
@@ -133,7 +133,7 @@ async def delete_combo(ctx: Context, combo_id: int, cafe_id: int | None) -> Dele
 
     Raises NotFound.
     """
-    async with ctx.clients.db() as session:
+    async with ctx.clients.db(cafe_id) as session:
         combo = await _lock(session, Combo, combo_id, cafe_id)
         return await delete_or_deactivate(session, combo, combo_id, kept=ORDERED)
 

@@ -1,7 +1,8 @@
 """Operations on orders."""
 
 import datetime as dt
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
@@ -107,7 +108,7 @@ async def place_order(ctx: Context, cafe_id: int, date: Date, contents: OrderInp
     if tgid is None:
         tgid = ctx.viewer.tgid
     try:
-        async with ctx.clients.db() as session:
+        async with ctx.clients.db(cafe_id) as session:
             cafe = await get_row(session, Cafe, cafe_id, lock=FOR_KEY_SHARE)
             availability = await _lock_open_day(ctx, session, cafe, date)
             _require_orderable(cafe, availability.refusal)
@@ -143,8 +144,7 @@ async def update_order(ctx: Context, order_id: int, changes: OrderChanges) -> Or
 
     Raises BadInput, NotFound, Forbidden, DeadlinePassed.
     """
-    async with ctx.clients.db() as session:
-        order, availability = await _lock_order(ctx, session, order_id)
+    async with _locked_order(ctx, order_id) as (session, order, availability):
         if order.status is OrderStatus.CANCELLED:
             raise BadInput("id", "this order is cancelled; place another")
         values = changes.values()
@@ -164,8 +164,7 @@ async def cancel_order(ctx: Context, order_id: int) -> Order:
 
     Raises NotFound, Forbidden, DeadlinePassed.
     """
-    async with ctx.clients.db() as session:
-        order, availability = await _lock_order(ctx, session, order_id)
+    async with _locked_order(ctx, order_id) as (session, order, availability):
         if order.status is not OrderStatus.CANCELLED:
             order.status = OrderStatus.CANCELLED
             order.updated_at = ctx.now()
@@ -197,18 +196,23 @@ async def _find_existing(ctx: Context, tgid: int, cafe_id: int, date: dt.date) -
     return {} if order_id is None else {"order_id": str(order_id)}
 
 
-async def _lock_order(ctx: Context, session: AsyncSession, order_id: int) -> tuple[Order, Availability]:
-    """Lock an order's cafe, its day, then the order: always in this order, so that no two operations deadlock.
+@asynccontextmanager
+async def _locked_order(ctx: Context, order_id: int) -> AsyncIterator[tuple[AsyncSession, Order, Availability]]:
+    """Open a transaction, and lock an order's cafe, its day, then the order.
+
+    The locks have always this sequence, so that no two operations deadlock.
 
     The lock on the order lets a deletion of its combo check the order (`FOR NO KEY UPDATE`): the caller may be about to
     wait for that combo.
     """
-    unlocked = await get_row(session, Order, order_id)
+    async with ctx.clients.db() as session:
+        unlocked = await get_row(session, Order, order_id)
     _require_owner(ctx, unlocked)
-    cafe = await get_row(session, Cafe, unlocked.cafe_id, lock=FOR_KEY_SHARE)
-    availability = await _lock_open_day(ctx, session, cafe, unlocked.date)
-    parts = [selectinload(Order.items), selectinload(Order.user), selectinload(Order.cafe)]  # type: ignore[arg-type]
-    return await get_row(session, Order, order_id, lock=FOR_NO_KEY_UPDATE, options=parts), availability
+    async with ctx.clients.db(unlocked.cafe_id) as session:
+        cafe = await get_row(session, Cafe, unlocked.cafe_id, lock=FOR_KEY_SHARE)
+        availability = await _lock_open_day(ctx, session, cafe, unlocked.date)
+        parts = [selectinload(Order.items), selectinload(Order.user), selectinload(Order.cafe)]  # type: ignore[arg-type]
+        yield session, await get_row(session, Order, order_id, lock=FOR_NO_KEY_UPDATE, options=parts), availability
 
 
 async def _lock_open_day(ctx: Context, session: AsyncSession, cafe: Cafe, date: dt.date) -> Availability:

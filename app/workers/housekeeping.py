@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from sqlmodel import col
 
 from app.clients import Clients
+from app.database import remove_timeouts
 from app.log import get_log
 from app.models import GeminiUsage, Inbox, RecommendationItem, RecommendationRun
 
@@ -34,10 +35,12 @@ async def clean_up(clients: Clients, now: datetime) -> dict[str, int]:
         col(RecommendationItem.recommendation).is_not(None),
     )
     async with clients.db() as session:
+        await remove_timeouts(session)
         await session.execute(sa.update(RecommendationItem).where(old_recommendations).values(recommendation=None))
     deleted = {}
     for table, is_old in old.items():
         async with clients.db() as session:
+            await remove_timeouts(session)
             result = await session.execute(sa.delete(table).where(is_old).returning(sa.literal(1)))
             deleted[table.__tablename__] = len(result.all())
     log.info("housekeeping.done", **deleted)

@@ -1,6 +1,7 @@
 """The endpoints for operators: health, readiness, metrics."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import httpx
 import pytest
@@ -51,6 +52,16 @@ async def test_an_unavailable_service_is_named(settings: Settings, name: str, ch
 
     assert response.status_code == 503
     assert response.json() == ALL_UP | {"status": "unavailable", "kafka": "unavailable", name: "unavailable"}
+
+
+async def test_a_standby_is_not_ready(settings: Settings, standby: Callable[[], Awaitable[object]]) -> None:
+    """A database that accepts no changes is unavailable; after a failover the process is ready without a restart."""
+    async with calling_api(settings) as api:
+        during = (await api.get("/readyz")).json()
+        await standby()
+        after = (await api.get("/readyz")).json()
+
+    assert (during["database"], after["database"]) == ("unavailable", "ok")
 
 
 async def test_a_process_with_all_services_is_ready(kafka_settings: Settings, people: None) -> None:

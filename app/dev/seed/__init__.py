@@ -1,6 +1,6 @@
 """Demo data: three cafes with their menus, users with habits, and their orders of 40 days.
 
-It may import `app.clients` and `app.models`.
+It may import `app.clients`, `app.database` and `app.models`.
 
 Random values depend only on the seed, the day and the user: the same seed gives the same data, and the data of a user
 do not depend on the number of users.
@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
 from app.clients import Clients
+from app.database import remove_timeouts
 from app.dev.seed.cafes import ORDER_HISTORY_DAYS, DemoCafe, add_cafes, find_demo_cafes, load_cafes, past_workdays
 from app.dev.seed.habits import Habits, Lunch
 from app.dev.seed.load import add_orders, add_users
@@ -76,6 +77,7 @@ async def seed(
     """
     today = today or dt.datetime.now(dt.UTC).date()
     async with clients.db() as session:
+        await remove_timeouts(session)
         await session.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
         await session.execute(
             insert(User).values(tgid=MANAGER_TGID, name="Maria Manager", role=Role.MANAGER).on_conflict_do_nothing()
