@@ -20,7 +20,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ReadOnlyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
-from app.database import Turns, open_engine
+from app.database import Turns, open_direct_engine, open_engine
 from app.settings import Settings
 
 KAFKA_REQUEST_TIMEOUT_MS = 15_000
@@ -57,10 +57,17 @@ class Producer(AioKafkaFastProducerImpl):
 
 @dataclass(frozen=True)
 class Clients:
-    """The clients of a process."""
+    """The clients of a process.
+
+    Args:
+        engine: For transactions.
+        direct_engine: For what needs a session of its own: locks of sessions, LISTEN, migrations. Behind PgBouncer it
+            differs from `engine`.
+    """
 
     settings: Settings
     engine: AsyncEngine
+    direct_engine: AsyncEngine
     sessions: async_sessionmaker[AsyncSession]
     turns: Turns
     redis: Redis
@@ -105,7 +112,9 @@ async def open_clients(settings: Settings) -> AsyncIterator[Clients]:
     """
     async with AsyncExitStack() as stack:
         engine = open_engine(settings)
+        direct_engine = engine if settings.database_direct_url is None else open_direct_engine(settings)
         stack.push_async_callback(engine.dispose)
+        stack.push_async_callback(direct_engine.dispose)
         redis = Redis.from_pool(open_redis_pool(settings))
         stack.push_async_callback(redis.aclose)
         kafka = KafkaBroker(
@@ -122,6 +131,7 @@ async def open_clients(settings: Settings) -> AsyncIterator[Clients]:
         yield Clients(
             settings=settings,
             engine=engine,
+            direct_engine=direct_engine,
             sessions=async_sessionmaker(engine, expire_on_commit=False),
             turns=Turns(settings),
             redis=redis,

@@ -1,7 +1,7 @@
 """Connections to PostgreSQL. Every engine is made here."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -12,6 +12,7 @@ import asyncpg
 import orjson
 import sqlalchemy as sa
 from asyncpg.exceptions import CannotConnectNowError, TargetServerAttributeNotMatched
+from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
 from app.addresses import DatabaseAddress, parse_database_url
@@ -24,6 +25,7 @@ POOL_TIMEOUT_S = 5
 DRIVER = "postgresql+asyncpg"
 
 SESSION = {"application_name": "lunch-bot", "timezone": "UTC"}
+"""Settings of each session that PgBouncer knows as well."""
 
 KEEP_ALIVE = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
 """A crashed host keeps its locks until PostgreSQL notices: after 20 s, not after two hours."""
@@ -38,10 +40,34 @@ SET_TIMEOUTS = sa.text(
 
 
 def open_engine(settings: Settings) -> AsyncEngine:
-    """Make the engine of a process. It connects when it is used."""
-    address = parse_database_url(settings.database_url.get_secret_value())
+    """Make the engine for transactions. It connects when it is used.
+
+    If there is a direct address, this engine connects to PgBouncer in transaction mode. There each transaction may have
+    another session of PostgreSQL, so the engine keeps no prepared statements, and sets its time-outs in each transaction.
+    """
+    if settings.database_direct_url is None:
+        return open_direct_engine(settings)
+    engine = _create_engine(
+        settings, settings.database_url, {}, statement_cache_size=0, prepared_statement_cache_size=0
+    )
+
+    @sa.event.listens_for(engine.sync_engine, "begin")
+    def set_timeouts(connection: sa.Connection) -> None:
+        connection.execute(SET_TIMEOUTS, _timeouts(settings))
+
+    return engine
+
+
+def open_direct_engine(settings: Settings) -> AsyncEngine:
+    """Make an engine whose connections are sessions of PostgreSQL, for session locks, LISTEN and migrations."""
+    url = settings.database_direct_url or settings.database_url
+    return _create_engine(settings, url, KEEP_ALIVE | _timeouts(settings))
+
+
+def _create_engine(settings: Settings, url: SecretStr, session: Mapping[str, str], **arguments: Any) -> AsyncEngine:
+    address = parse_database_url(url.get_secret_value())
     timeout_s = CONNECT_TIMEOUT_S if address.connect_timeout_s is None else address.connect_timeout_s or None
-    dsn = address.dsn(**SESSION, **KEEP_ALIVE, **_timeouts(settings))
+    dsn = address.dsn(**SESSION, **session)
     engine = create_async_engine(
         # faststream-outbox makes its connection for LISTEN from the engine's URL.
         sa.URL.create(DRIVER, address.user, address.password, database=address.database, query={"dsn": dsn}),
@@ -49,7 +75,7 @@ def open_engine(settings: Settings) -> AsyncEngine:
         max_overflow=settings.database_pool_size,
         pool_pre_ping=True,
         pool_timeout=POOL_TIMEOUT_S,
-        connect_args={"async_creator_fn": partial(_connect, address), "timeout": timeout_s},
+        connect_args={"async_creator_fn": partial(_connect, address), "timeout": timeout_s, **arguments},
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,
     )

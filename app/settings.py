@@ -141,6 +141,7 @@ class Settings(BaseSettings):
     )
 
     database_url: Annotated[SecretStr, AfterValidator(_database_url)]
+    database_direct_url: Annotated[SecretStr, AfterValidator(_database_url)] | None = None
     database_pool_size: Annotated[int, Field(ge=10, le=200)] = 10
     database_lock_timeout: Timeout = timedelta(seconds=3)
     database_statement_timeout: Timeout = timedelta(seconds=30)

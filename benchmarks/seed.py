@@ -42,7 +42,7 @@ async def main(users: int, sample: int, rounds: int) -> None:
                 jwt_secret_key="a secret that nothing is signed with",  # noqa: S106
             )
             async with open_clients(settings) as clients:
-                await migrate(clients.engine)
+                await migrate(clients.direct_engine)
                 await whole(clients, users)
                 await side_by_side(clients, sample, rounds)
 

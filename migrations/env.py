@@ -7,7 +7,7 @@ from alembic import context
 from sqlalchemy import Connection
 from sqlmodel import AutoString
 
-from app.database import open_engine
+from app.database import open_direct_engine
 from app.models import metadata
 from app.settings import Settings
 
@@ -32,7 +32,7 @@ def migrate(connection: Connection) -> None:
 
 
 async def migrate_from_settings() -> None:
-    engine = open_engine(Settings.load())
+    engine = open_direct_engine(Settings.load())
     async with engine.connect() as connection:
         await connection.run_sync(migrate)
     await engine.dispose()

@@ -24,7 +24,7 @@ def migrate() -> None:
     """Migrate the database to the newest schema."""
     from app.migrate import migrate
 
-    with_clients(lambda clients: migrate(clients.engine))
+    with_clients(lambda clients: migrate(clients.direct_engine))
 
 
 @data.command()

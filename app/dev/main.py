@@ -102,7 +102,7 @@ async def _run(*, demo: bool, once: bool) -> int:
         async with _keep_running(_create_children(env, api_port, output), output, services.services):
             # The processes still import their modules; a process that is faster than this retries.
             async with open_clients(settings) as clients:
-                await migrate(clients.engine)
+                await migrate(clients.direct_engine)
                 if has_demo_data:
                     await seed(clients)
             bearer = manager_bearer(settings) if has_demo_data else None

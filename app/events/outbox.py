@@ -48,7 +48,7 @@ def outbox_broker(clients: Clients, graceful_timeout_s: float) -> OutboxBroker:
         graceful_timeout_s: How long a stop waits for rows in progress.
     """
     return OutboxBroker(
-        clients.engine,
+        clients.direct_engine,
         outbox_table=Outbox,
         dlq_table=DeadLetter,
         apply_types=False,

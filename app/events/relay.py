@@ -39,8 +39,8 @@ async def relay(clients: Clients) -> None:
     """
     while True:
         try:
-            async with _leadership(clients.engine) as lost:
-                await _release_leases(clients.engine)
+            async with _leadership(clients.direct_engine) as lost:
+                await _release_leases(clients.direct_engine)
                 broker = _relay_broker(clients)
                 await broker.start()
                 log.info("relay.started")

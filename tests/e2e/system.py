@@ -182,7 +182,7 @@ async def system(directory: Path, *, limits: bool = True, **env: str) -> AsyncIt
                 **env,
             }
             async with open_clients(Settings.model_validate({k.lower(): v for k, v in settings.items()})) as clients:
-                await migrate(clients.engine)
+                await migrate(clients.direct_engine)
                 running = System(settings, clients, telegram.state.telegram, gemini.state.gemini, kafka, directory)
                 try:
                     yield running
