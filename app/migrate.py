@@ -1,14 +1,37 @@
 """Migration of the database to the newest schema."""
 
+import asyncio
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 PACKAGED = Path(__file__).parent / "migrations"
 IN_REPOSITORY = Path(__file__).parent.parent / "migrations"
+
+TRIES = 5
+PAUSE_S = 2.0
+"""Between the tries the table's readers go on."""
+
+LOCK_NOT_AVAILABLE = "55P03"
+"""PostgreSQL's code for a wait for a lock that took too long."""
+
+
+class MigrationBlocked(Exception):
+    """Another transaction keeps a table in use that a migration changes.
+
+    Args:
+        statement: The statement that had to wait.
+    """
+
+    def __init__(self, statement: str) -> None:
+        super().__init__(
+            "nothing was migrated, because another transaction keeps a table in use; "
+            f"find it in pg_stat_activity, end it, and run lunch-bot migrate again (blocked: {statement})"
+        )
 
 
 def alembic_config() -> Config:
@@ -20,12 +43,28 @@ def alembic_config() -> Config:
 
 
 async def migrate(engine: AsyncEngine) -> None:
-    """Migrate the database to the newest schema. Of two simultaneous calls one waits, and then has nothing to do."""
+    """Migrate the database to the newest schema. Of two simultaneous calls one waits, and then has nothing to do.
+
+    A migration waits only shortly for a table that another transaction uses, and tries again after a pause: everything
+    that comes after it would wait behind it.
+
+    Raises MigrationBlocked after `TRIES` tries, with the schema unchanged.
+    """
 
     def upgrade(connection: Connection) -> None:
         config = alembic_config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
-    async with engine.connect() as connection:
-        await connection.run_sync(upgrade)
+    for tries_left in reversed(range(TRIES)):
+        try:
+            async with engine.connect() as connection:
+                await connection.run_sync(upgrade)
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+                raise
+            if not tries_left:
+                raise MigrationBlocked(" ".join(str(error.statement).split())) from error
+            await asyncio.sleep(PAUSE_S)
+        else:
+            return

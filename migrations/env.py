@@ -14,6 +14,18 @@ from app.settings import Settings
 MIGRATION_LOCK = 0x6D696772
 """An advisory lock: of two simultaneous migrations one waits, and then has nothing to do."""
 
+LOCK_TIMEOUT_MS = 500
+"""How long a migration waits for a table. Meanwhile the table's readers wait behind it, so this must be short."""
+
+LIMITS = (
+    "SET LOCAL statement_timeout = 0",
+    "SET LOCAL idle_in_transaction_session_timeout = 0",
+    "SET LOCAL lock_timeout = 0",
+    f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})",
+    f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}",
+)
+"""Another migration may take long, and so may this one."""
+
 
 def render_item(kind: str, item: object, _context: object) -> str | Literal[False]:
     """Write SQLModel's string type as SQLAlchemy's, so that migrations depend on SQLAlchemy alone."""
@@ -27,7 +39,8 @@ def migrate(connection: Connection) -> None:
         connection=connection, target_metadata=metadata, compare_server_default=True, render_item=render_item
     )
     with context.begin_transaction():
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
+        for statement in LIMITS:
+            connection.exec_driver_sql(statement)
         context.run_migrations()
 
 

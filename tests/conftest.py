@@ -22,6 +22,7 @@ import pytest
 import sqlalchemy as sa
 import stamina
 import structlog
+from alembic import command
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -30,7 +31,7 @@ from app.auth.tokens import issue_token
 from app.auth.viewer import Caller, Viewer
 from app.clients import Clients, open_clients
 from app.dev.embedded import Kafka, embedded
-from app.migrate import migrate
+from app.migrate import alembic_config, migrate
 from app.models import Cafe, Combo, Deadline, MenuCategory, MenuItem, Outbox, Role, User, metadata
 from app.models.orders import OrderInput
 from app.settings import Settings
@@ -393,6 +394,18 @@ async def add_lunch(clients: Clients, name: str = "Basil & Thyme", **fields: obj
             await session.flush()
             await session.refresh(row)
     return Lunch(cafe, soup, other_soup, salad, main, cola, cake, combo, light)
+
+
+async def downgrade(clients: Clients, revision: str) -> None:
+    """Take back the migrations after `revision`."""
+
+    def run(connection: sa.Connection) -> None:
+        config = alembic_config()
+        config.attributes["connection"] = connection
+        command.downgrade(config, revision)
+
+    async with clients.direct_engine.connect() as connection:
+        await connection.run_sync(run)
 
 
 async def event_types(clients: Clients) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic import TypeAdapter, ValidationError
 
-from app.cli.running import progress_bar, with_clients
+from app.cli.running import CommandFailed, progress_bar, with_clients
 from app.settings import Duration, Settings
 
 if TYPE_CHECKING:
@@ -22,9 +22,12 @@ users = typer.Typer(help="Users.")
 @data.command()
 def migrate() -> None:
     """Migrate the database to the newest schema."""
-    from app.migrate import migrate
+    from app.migrate import MigrationBlocked, migrate
 
-    with_clients(lambda clients: migrate(clients.direct_engine))
+    try:
+        with_clients(lambda clients: migrate(clients.direct_engine))
+    except MigrationBlocked as error:
+        raise CommandFailed(str(error)) from error
 
 
 @data.command()

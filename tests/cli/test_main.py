@@ -31,7 +31,7 @@ from app.models import Cafe, Role, User
 from app.resolvers.recommendations import get_recommendations
 from app.services.gemini_keys import key_pool
 from app.settings import Settings
-from tests.conftest import JWT_SECRET, MANAGER_TGID, USER_TGID, Lunch, Services
+from tests.conftest import JWT_SECRET, MANAGER_TGID, USER_TGID, Lunch, Services, downgrade
 from tests.gemini_standin import KEYS, GeminiStandIn
 from tests.user_factory import FIRST_ORDERING_USER, add_ordering_user, add_ordering_users
 
@@ -75,6 +75,15 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def database(environment: pytest.MonkeyPatch, database_url: str) -> None:
     """The environment has a migrated database."""
     environment.setenv("DATABASE_URL", database_url)
+
+
+@pytest.fixture
+async def blocked_database(database: None, clients: Clients) -> AsyncIterator[None]:
+    """The environment has a database without the newest migrations, and a transaction that has read all its tables."""
+    await downgrade(clients, "0005")
+    async with clients.direct_engine.connect() as reader:
+        await reader.execute(sa.text("SELECT count(*) FROM recommendation_runs"))
+        yield
 
 
 @pytest.fixture
@@ -229,6 +238,11 @@ def test_a_database_without_tables_is_explained(
 ) -> None:
     """Before the migration a command fails with one line that names `lunch-bot migrate`."""
     assert lunch_bot(*command).error.endswith("; run lunch-bot migrate first")
+
+
+def test_a_blocked_migration_is_explained(lunch_bot: Program, blocked_database: None) -> None:
+    """A migration that cannot lock a table ends with one line that says what to do."""
+    assert "end it, and run lunch-bot migrate again" in lunch_bot("migrate").error
 
 
 def test_migrate_creates_the_tables(lunch_bot: Program, empty_database: None) -> None:
