@@ -18,6 +18,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.addresses import is_port, parse_database_url, validate_redis_url
@@ -125,6 +126,7 @@ def _split(value: object) -> object:
 Duration = Annotated[timedelta, BeforeValidator(duration), Field(gt=timedelta(0), le=timedelta(days=3650))]
 Timeout = Annotated[Duration, Field(ge=timedelta(milliseconds=1), le=timedelta(hours=1))]
 Url = Annotated[str, AfterValidator(_http_url)]
+BotToken = Annotated[SecretStr, AfterValidator(_bot_token)]
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
@@ -154,11 +156,11 @@ class Settings(BaseSettings):
     kafka_session_timeout_ms: Annotated[int, Field(ge=1000, le=300_000)] = 10_000
     kafka_idempotence: bool = True
 
-    telegram_bot_token: Annotated[SecretStr, AfterValidator(_bot_token)] | None = None
+    telegram_webhook_url: Url | None = None
+    telegram_bot_token: BotToken | None = None
     telegram_api_url: Url = "https://api.telegram.org"
     telegram_manager_chat_id: int | None = None
     telegram_manager_chat_thread_id: Annotated[int | None, Field(ge=1)] = None
-    telegram_webhook_url: Url | None = None
     telegram_webhook_secret: Annotated[SecretStr, AfterValidator(_webhook_secret)] | None = None
     ack_reminder_minutes: Annotated[int, Field(ge=1, le=24 * 60)] = 15
 
@@ -208,7 +210,7 @@ class Settings(BaseSettings):
         try:
             return cls()
         except ValidationError as error:
-            raise SettingsError(*(_line(problem["loc"], problem["msg"]) for problem in error.errors())) from None
+            raise SettingsError(*map(_line, error.errors())) from None
 
     def required(self, name: str) -> str:
         """Return a secret that only some processes need.
@@ -221,6 +223,45 @@ class Settings(BaseSettings):
         return secret.get_secret_value()
 
 
-def _line(loc: tuple[int | str, ...], message: str) -> str:
-    problem = "is not set" if message == "Field required" else message.removeprefix("Value error, ")
-    return f"{str(loc[0]).upper()}: {problem[0].lower()}{problem[1:]}"
+class TelegramSettings(Settings):
+    """The settings of a process that calls Telegram."""
+
+    telegram_bot_token: BotToken
+
+
+def _no_webhook(url: str | None) -> str | None:
+    if url is not None:
+        raise ValueError("is set, so the api process gets the updates, and no bot is needed")
+    return url
+
+
+class BotSettings(TelegramSettings):
+    """The settings of the bot process, which polls: Telegram allows either polling or a webhook."""
+
+    telegram_webhook_url: Annotated[Url | None, AfterValidator(_no_webhook)] = None
+
+
+class ApiSettings(Settings):
+    """The settings of the api process. A webhook needs a token and a secret."""
+
+    @field_validator("telegram_bot_token", "telegram_webhook_secret")
+    @classmethod
+    def _complete_webhook(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        """Check a field that comes after `telegram_webhook_url`: a validator knows only the fields before its own."""
+        if value is None and info.data.get("telegram_webhook_url") is not None:
+            raise ValueError("is not set")
+        return value
+
+
+def _line(problem: ErrorDetails) -> str:
+    return f"{str(problem['loc'][0]).upper()}: {_sentence(problem)}"
+
+
+def _sentence(problem: ErrorDetails) -> str:
+    match problem["type"]:
+        case "missing":
+            return "is not set"
+        case "value_error":
+            return str(problem["ctx"]["error"])
+        case _:
+            return f"{problem['msg'][0].lower()}{problem['msg'][1:]}"

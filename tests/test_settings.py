@@ -71,6 +71,7 @@ WRONG = [
     ("GEMINI_MAX_REQUESTS_PER_KEY", "many"),
     ("RECOMMENDATION_CONCURRENCY", "0"),
     ("RECOMMENDATION_CONCURRENCY", "1000"),
+    ("LUNCH_TIMEZONE", "Mars"),
     ("LUNCH_TIMEZONE", "Mars/Olympus"),
     ("LUNCH_TIMEZONE", "../zoneinfo/UTC"),
     ("LUNCH_TIMEZONE", "Europe"),
@@ -150,6 +151,14 @@ def test_what_is_left_around_a_value_is_one_clear_line(environment: pytest.Monke
         Settings.load()
 
     assert str(wrong.value) == f"{name}: {LEFT_AROUND_A_VALUE[around]}"
+
+
+def test_a_value_is_shown_as_it_is(environment: pytest.MonkeyPatch) -> None:
+    """A wrong time zone is shown with its capital letter."""
+    environment.setenv("LUNCH_TIMEZONE", "Mars")
+
+    with pytest.raises(SettingsError, match=r"^LUNCH_TIMEZONE: Mars is not a time zone"):
+        Settings.load()
 
 
 def test_each_wrong_value_has_its_line(environment: pytest.MonkeyPatch) -> None:

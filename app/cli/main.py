@@ -10,13 +10,21 @@ import typer
 
 from app.cli.data import data, users
 from app.cli.recommendations import keys, recommend
-from app.cli.running import INTERRUPTED_STATUS, USAGE_STATUS, CommandFailed, explain_outages, run_process
-from app.errors import LunchbotError
-from app.settings import SettingsError
+from app.cli.running import (
+    INTERRUPTED_STATUS,
+    USAGE_STATUS,
+    CommandFailed,
+    explain_outages,
+    run_process,
+    show_help,
+)
+from app.settings import ApiSettings, BotSettings, SettingsError, TelegramSettings
 
 cli = typer.Typer(
     name="lunch-bot",
     help="The backend of a company lunch programme.",
+    callback=show_help,
+    invoke_without_command=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -29,12 +37,20 @@ def main() -> None:
         status = cli(standalone_mode=False)
     except typer.TyperException as error:
         _exit(getattr(error, "format_message", error.__str__)(), USAGE_STATUS)
-    except (SettingsError, LunchbotError, CommandFailed) as error:
-        _exit(str(error), USAGE_STATUS if isinstance(error, SettingsError) else 1)
+    except SettingsError as error:
+        _exit(str(error), USAGE_STATUS)
+    except CommandFailed as error:
+        _exit(str(error), 1)
     except OSError as error:
         _exit(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED_STATUS)
+    except Exception as error:
+        from app.errors import LunchbotError  # needs libraries that take longer to import than a wrong setting to find
+
+        if not isinstance(error, LunchbotError):
+            raise
+        _exit(str(error), 1)
     sys.exit(status or 0)
 
 
@@ -47,33 +63,25 @@ def _exit(message: str, status: int) -> None:
 @cli.command()
 def api() -> int:
     """Serve HTTP and WebSocket."""
-    from app.processes.api import create_app
-
-    return run_process("api", create_app)
+    return run_process("api", ApiSettings)
 
 
 @cli.command()
 def events() -> int:
     """Publish the outbox to Kafka, handle Kafka's events, send Telegram messages."""
-    from app.processes.events import create_app
-
-    return run_process("events", create_app)
+    return run_process("events", TelegramSettings)
 
 
 @cli.command()
 def worker() -> int:
     """Run arq's cron and jobs."""
-    from app.processes.worker import create_app
-
-    return run_process("worker", create_app)
+    return run_process("worker", TelegramSettings)
 
 
 @cli.command()
 def bot() -> int:
     """Get Telegram updates by long polling."""
-    from app.processes.bot import create_app
-
-    return run_process("bot", create_app)
+    return run_process("bot", BotSettings)
 
 
 cli.add_typer(data)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli.running import CommandFailed, progress_bar, with_clients
+from app.settings import Settings
 
 if TYPE_CHECKING:
     from app.ai.key_pool import KeyUsage, Rotation
@@ -26,8 +27,9 @@ def recommend(
     user: Annotated[int | None, typer.Option(help="Only for this user, by Telegram id.", metavar="TGID")] = None,
 ) -> None:
     """Make today's recommendations now."""
+    settings = Settings.load()
     if user is not None:
-        _recommend_one(user)
+        _recommend_one(settings, user)
         return
     from app.ai.gemini import open_gemini
     from app.models import RunStatus
@@ -45,7 +47,7 @@ def recommend(
             async with open_gemini(clients.settings) as gemini:
                 return await recommend_all(clients, gemini, _print_start, on_progress)
 
-    run = with_clients(work)
+    run = with_clients(settings, work)
     result = f"{run.date}: {run.done} of {run.total} users have their recommendation, {run.failed} failed"
     if run.status is RunStatus.PAUSED:
         reason = (run.pause_reason or "").replace("_", " ")
@@ -61,7 +63,7 @@ def _print_start(run: "RecommendationRun") -> None:
     )
 
 
-def _recommend_one(tgid: int) -> None:
+def _recommend_one(settings: Settings, tgid: int) -> None:
     from app.ai.gemini import GeminiError, KeyFailed, open_gemini
     from app.ai.key_pool import KeysExhausted
     from app.workers.recommendations import recommend_one
@@ -71,7 +73,7 @@ def _recommend_one(tgid: int) -> None:
             return await recommend_one(clients, gemini, tgid)
 
     try:
-        made = with_clients(work)
+        made = with_clients(settings, work)
     except (KeyFailed, GeminiError) as error:
         raise CommandFailed(f"Gemini does not answer: {error}") from error
     except KeysExhausted as error:
@@ -84,6 +86,7 @@ def show_keys(ctx: typer.Context) -> None:
     """The current usage of each key."""
     if ctx.invoked_subcommand is not None:
         return
+    settings = Settings.load()
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -95,7 +98,7 @@ def show_keys(ctx: typer.Context) -> None:
         pool = key_pool(clients)
         return await pool.usage(), await pool.rotations()
 
-    usage, rotations = with_clients(work)
+    usage, rotations = with_clients(settings, work)
     if not usage:
         raise CommandFailed("there are no Gemini keys; set GEMINI_API_KEYS")
     table = Table("id", "project", "used", "left", "state", "until (UTC)", "last error", box=box.SIMPLE_HEAD)
@@ -114,11 +117,12 @@ def show_keys(ctx: typer.Context) -> None:
 @keys.command()
 def reset(key_id: Annotated[str, typer.Argument(help="As `lunch-bot keys` shows it.", metavar="KEY_ID")]) -> None:
     """Bring back a key that is disabled or cools down. Its requests of today still count."""
+    settings = Settings.load()
     from app.ai.key_pool import UnknownKey
     from app.services.gemini_keys import key_pool
 
     try:
-        with_clients(lambda clients: key_pool(clients).reset(key_id))
+        with_clients(settings, lambda clients: key_pool(clients).reset(key_id))
     except UnknownKey:
         raise CommandFailed(f"there is no key {key_id}; lunch-bot keys lists them") from None
     print(f"{key_id} may be used again.")

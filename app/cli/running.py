@@ -3,16 +3,18 @@
 # ruff: noqa: PLC0415 each command imports what it needs
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
-from sqlalchemy.exc import DBAPIError
+import typer
 
-from app.errors import LunchbotError
 from app.settings import DEFAULT_PORTS, Settings
 
 if TYPE_CHECKING:
+    from sqlalchemy.exc import DBAPIError
     from starlette.applications import Starlette
 
     from app.clients import Clients
@@ -38,22 +40,32 @@ class Progress(Protocol):
     def __call__(self, done: int, total: int, note: str = "") -> None: ...
 
 
-def run_process(process: str, create_app: "Callable[[Settings], Starlette]") -> int:
-    """Run a process until it is stopped, and return the exit status."""
+def show_help(ctx: typer.Context) -> None:
+    """Show the help of a program or group that is called without a command."""
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help(), file=sys.stderr)
+        raise typer.Exit(USAGE_STATUS)
+
+
+def run_process(process: str, settings_type: type[Settings]) -> int:
+    """Run `app.processes.<process>` until it is stopped, and return the exit status.
+
+    The settings are read first: importing the libraries of a process takes seconds.
+    """
+    settings = settings_type.load()
     from app.log import configure
     from app.processes.server import serve
 
-    settings = Settings.load()
     configure(settings, process)
+    create_app: Callable[[Settings], Starlette] = import_module(f"app.processes.{process}").create_app
     return serve(create_app(settings), settings, DEFAULT_PORTS[process])
 
 
-def with_clients[R](work: "Callable[[Clients], Awaitable[R]]") -> R:
+def with_clients[R](settings: Settings, work: "Callable[[Clients], Awaitable[R]]") -> R:
     """Do `work` with the clients of the settings."""
     from app.clients import open_clients
     from app.log import configure
 
-    settings = Settings.load()
     quiet = {"log_level": "WARNING"} if settings.log_level == "INFO" else {}
     configure(settings.model_copy(update=quiet), "cli")  # a command prints its own progress
 
@@ -71,7 +83,9 @@ def explain_outages() -> Iterator[None]:
 
     Raises CommandFailed.
     """
-    from app.errors import ServiceUnavailable, as_lunchbot_error
+    from sqlalchemy.exc import DBAPIError
+
+    from app.errors import LunchbotError, ServiceUnavailable, as_lunchbot_error
 
     try:
         yield
@@ -84,7 +98,7 @@ def explain_outages() -> Iterator[None]:
         raise CommandFailed(f"service unavailable: {error}") from error
 
 
-def _reason(error: DBAPIError) -> str:
+def _reason(error: "DBAPIError") -> str:
     """PostgreSQL's own message, in one line."""
     return str(error.orig.__cause__ or error.orig).partition("\n")[0] if error.orig else str(error)
 

@@ -143,7 +143,6 @@ async def empty_database(
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        ((), "Missing command."),
         (("nonsense",), "nonsense"),
         (("api", "--nonsense"), "--nonsense"),
         (("api", "surplus"), "surplus"),
@@ -152,7 +151,6 @@ async def empty_database(
         (("token", "--tgid", "1", "--ttl", "soon"), "--ttl"),
         (("token", "--tgid", "1", "--ttl", "-1h"), "--ttl"),
         (("token", "--tgid", "1", "--ttl", "9999999d"), "--ttl"),
-        (("users",), "Missing command."),
         (("users", "add", "--tgid", "1"), "--name"),
         (("users", "add", "--name", "Maria"), "--tgid"),
         (("users", "remove"), "remove"),
@@ -177,9 +175,19 @@ def test_wrong_usage_is_one_line(lunch_bot: Program, arguments: tuple[str, ...],
     assert problem in lunch_bot(*arguments).error
 
 
+@pytest.mark.parametrize(("arguments", "command"), [((), "dev"), (("users",), "add")])
+def test_without_a_command_the_help_is_shown(lunch_bot: Program, arguments: tuple[str, ...], command: str) -> None:
+    """A program or group that is called without a command lists its commands, and fails."""
+    result = lunch_bot(*arguments)
+
+    assert (result.status, result.out) == (2, "")
+    assert re.search(rf"^Commands:$.*^  {command} ", result.err, re.MULTILINE | re.DOTALL)
+
+
 @pytest.mark.parametrize("command", ["api", "events", "worker", "bot", "migrate", "seed", "recommend", "keys"])
 def test_each_wrong_setting_is_one_line(lunch_bot: Program, environment: pytest.MonkeyPatch, command: str) -> None:
     """Every wrong setting is named before the command starts."""
+    environment.setenv("TELEGRAM_BOT_TOKEN", "1:token")
     environment.setenv("LOG_LEVEL", "LOUD")
     environment.delenv("JWT_SECRET_KEY")
 
@@ -192,11 +200,35 @@ def test_each_wrong_setting_is_one_line(lunch_bot: Program, environment: pytest.
     ]
 
 
-@pytest.mark.parametrize("command", ["events", "bot"])
-@pytest.mark.slow
-def test_a_process_names_a_missing_setting(lunch_bot: Program, command: str) -> None:
-    """A process that calls Telegram does not start without a token."""
-    assert lunch_bot(command).error == "TELEGRAM_BOT_TOKEN: is not set"
+@pytest.mark.parametrize("command", ["events", "worker", "bot"])
+def test_a_process_names_a_missing_token(lunch_bot: Program, environment: pytest.MonkeyPatch, command: str) -> None:
+    """A process that calls Telegram names the missing token together with every other wrong setting."""
+    environment.setenv("LOG_LEVEL", "LOUD")
+
+    result = lunch_bot(command)
+
+    assert result.status == 2
+    assert [line.split(": ")[1] for line in result.err.splitlines()] == ["TELEGRAM_BOT_TOKEN", "LOG_LEVEL"]
+
+
+def test_a_webhook_needs_a_token_and_a_secret(lunch_bot: Program, environment: pytest.MonkeyPatch) -> None:
+    """The api process names both settings that a webhook lacks."""
+    environment.setenv("TELEGRAM_WEBHOOK_URL", "https://lunch.example/updates")
+
+    assert lunch_bot("api").err.splitlines() == [
+        "lunch-bot: TELEGRAM_BOT_TOKEN: is not set",
+        "lunch-bot: TELEGRAM_WEBHOOK_SECRET: is not set",
+    ]
+
+
+def test_the_bot_process_names_every_problem(lunch_bot: Program, environment: pytest.MonkeyPatch) -> None:
+    """With a webhook no bot process is needed; this is told together with the missing token."""
+    environment.setenv("TELEGRAM_WEBHOOK_URL", "https://lunch.example/updates")
+
+    assert [line.split(": ")[1] for line in lunch_bot("bot").err.splitlines()] == [
+        "TELEGRAM_WEBHOOK_URL",
+        "TELEGRAM_BOT_TOKEN",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -666,10 +698,10 @@ def test_help_needs_no_settings(
     assert result.out.startswith("Usage: ")
 
 
-def run_process(*arguments: str, directory: Path, **environment: str) -> ProgramResult:
-    """Run the program in a separate process, with only this environment."""
+def run_process(*arguments: str, directory: Path, options: tuple[str, ...] = (), **environment: str) -> ProgramResult:
+    """Run the program in a separate process, with only this environment, and with options of Python."""
     result = subprocess.run(  # noqa: S603 our own run_process
-        [sys.executable, "-m", "app", *arguments],
+        [sys.executable, *options, "-m", "app", *arguments],
         cwd=directory,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), **environment},
         capture_output=True,
@@ -686,6 +718,36 @@ def test_a_process_explains_an_error_in_one_line(tmp_path: Path) -> None:
     result = run_process("nonsense", directory=tmp_path)
 
     assert (result.status, "nonsense" in result.error) == (2, True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("api",),
+        ("events",),
+        ("worker",),
+        ("bot",),
+        ("migrate",),
+        ("seed",),
+        ("token", "--tgid", "1"),
+        ("users", "add", "--tgid", "1", "--name", "Maria"),
+        ("recommend",),
+        ("keys",),
+        ("keys", "reset", "1"),
+    ],
+    ids=" ".join,
+)
+def test_settings_are_read_before_libraries_are_imported(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """A wrong setting is told without the seconds that the imports take: only what reads settings is imported."""
+    result = run_process(*arguments, directory=tmp_path, options=("-X", "importtime"), LOG_LEVEL="LOUD")
+
+    lines = result.err.splitlines()
+    imported = {line.split("|")[-1].strip() for line in lines if line.startswith("import time:")}
+    assert result.status == 2
+    assert any(line.startswith("lunch-bot: LOG_LEVEL: ") for line in lines)
+    assert "pydantic_settings" in imported
+    assert imported & {"aiogram", "aiohttp", "alembic", "redis", "rich", "sqlalchemy", "starlette", "uvicorn"} == set()
 
 
 @pytest.mark.slow
