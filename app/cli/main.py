@@ -108,13 +108,13 @@ def dev(
     once: Annotated[bool, typer.Option("--once", help="Exit after the demo.")] = False,
 ) -> int:
     """Run everything on this machine, with nothing installed."""
-    from app.dev.main import run
     from app.dev.service import EmbeddedError
+    from app.dev.start import start
 
     if once and not demo:
         raise typer.BadParameter("goes with --demo", param_hint="--once")
     try:
         with explain_outages():
-            return run(demo=demo, once=once)
+            return start(demo=demo, once=once)
     except EmbeddedError as error:
         raise CommandFailed(str(error)) from error

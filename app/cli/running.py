@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import typer
 
-from app.settings import DEFAULT_PORTS, Settings
+from app.settings import DEFAULT_PORTS, Settings, SettingsError
 
 if TYPE_CHECKING:
     from sqlalchemy.exc import DBAPIError
@@ -83,16 +83,18 @@ def explain_outages() -> Iterator[None]:
 
     Raises CommandFailed.
     """
-    from sqlalchemy.exc import DBAPIError
-
-    from app.errors import LunchbotError, ServiceUnavailable, as_lunchbot_error
-
     try:
         yield
-    except DBAPIError as error:
-        hint = "; run lunch-bot migrate first" if getattr(error.orig, "sqlstate", None) == UNDEFINED_TABLE else ""
-        raise CommandFailed(f"database error: {_reason(error)}{hint}") from error
+    except SettingsError:
+        raise
     except Exception as error:
+        from sqlalchemy.exc import DBAPIError
+
+        from app.errors import LunchbotError, ServiceUnavailable, as_lunchbot_error
+
+        if isinstance(error, DBAPIError):
+            hint = "; run lunch-bot migrate first" if getattr(error.orig, "sqlstate", None) == UNDEFINED_TABLE else ""
+            raise CommandFailed(f"database error: {_reason(error)}{hint}") from error
         if isinstance(error, LunchbotError) or not isinstance(as_lunchbot_error(error), ServiceUnavailable):
             raise
         raise CommandFailed(f"service unavailable: {error}") from error

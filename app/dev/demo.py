@@ -1,8 +1,7 @@
-"""The demo: the story of a lunch, played against the running system through its public APIs."""
+"""The demo: the story of a lunch, played against the running system through its public APIs and its chats."""
 
 import asyncio
 import json
-import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -12,21 +11,19 @@ import aiohttp
 
 from app.dev.addresses import Addresses
 from app.dev.demo_client import POLL_S, ChatClient, Dashboard, SystemClient
+from app.dev.progress import PATIENCE_S, Progress
 from app.dev.seed import USERS
 from app.dev.seed.users import FIRST_TGID
 from app.settings import Settings
 
 CAFE_ID = 1
 CHAT_ID = -1001000000001
-CHAT = {"id": CHAT_ID, "type": "supergroup", "title": "Basil & Thyme — orders"}
+CHAT = {"id": CHAT_ID, "type": "supergroup", "title": "Basil & Thyme: orders"}
 COOK = {"id": 7001, "first_name": "Cleo", "username": "cleo_cooks", "language_code": "en"}
 
 TGIDS = range(FIRST_TGID, FIRST_TGID + USERS)
 ORDERING_TGIDS = TGIDS[:2]
 MAX_DAYS_AHEAD = 60
-
-STEP_TIMEOUT_S = 20.0
-START_TIMEOUT_S = 60.0
 
 SUBSCRIPTIONS = {
     "linkRequestUpdates": "subscription { linkRequestUpdates { id status tgChatId cafe { name } } }",
@@ -65,6 +62,7 @@ RECOMMENDATIONS = """
     recommendations(tgid: $tgid) { summary tips generatedAt stats { ordersCount favoriteDishes { name count } } }
   }
 """
+USER = "query ($tgid: TelegramId!) { user(tgid: $tgid) { tgid name } }"
 
 
 class StepFailed(Exception):
@@ -79,12 +77,14 @@ class Demo:
         addresses: Addresses,
         settings: Settings,
         http: aiohttp.ClientSession,
-        step_timeout_s: float = STEP_TIMEOUT_S,
+        progress: Progress,
+        step_timeout_s: float = PATIENCE_S,
     ) -> None:
+        self._addresses = addresses
         self._system = SystemClient(addresses, settings, http)
         self._chats = ChatClient(addresses, http)
+        self._progress = progress
         self._step_timeout_s = step_timeout_s
-        self._started_at = time.monotonic()
         self._last_step = "The start"
 
     async def play(self) -> None:
@@ -97,73 +97,75 @@ class Demo:
         except (aiohttp.ClientError, TimeoutError, TypeError, ValueError) as error:
             raise StepFailed(f"after «{self._last_step}»: {str(error) or type(error).__name__}") from error
 
-    async def wait_until_ready(self) -> None:
-        """Wait until the api and the services that it needs are ready.
-
-        Raises StepFailed.
-        """
-        await self._step("The system is ready", self._system.find_readiness, START_TIMEOUT_S)
-
     async def _play(self) -> None:
-        await self.wait_until_ready()
+        self._print_chapter(
+            "The story of a lunch: a cafe, its cook Cleo, the manager Maria, and users. "
+            f"Their chats are on {self._addresses.telegram}/"
+        )
         await self._chats.create(CHAT)
         await self._undo_earlier_demo()
         async with self._system.dashboard(SUBSCRIPTIONS) as dashboard:
             self._print_step("A dashboard subscribes by WebSocket", ", ".join(SUBSCRIPTIONS))
+            self._print_chapter("1. The cafe asks for its orders in its chat, and the manager agrees")
             await self._play_link(dashboard)
+            self._print_chapter("2. Users order, ordering closes, and the cafe gets the list")
             await self._play_lunch(dashboard)
+            self._print_chapter("3. Every user gets a recommendation, without waiting for the night")
             await self._play_recommendations(dashboard)
 
     async def _play_link(self, dashboard: Dashboard) -> None:
         count = len(await self._chats.list_bot_texts(CHAT_ID))
         await self._chats.write(CHAT_ID, f"/link {CAFE_ID}", **{"from": COOK})
         self._print_step("The cafe's chat asks for a link", f"{COOK['first_name']}: /link {CAFE_ID}")
-        request = await self._step("The request is there", self._find_pending_request)
+        request = await self._step("The API lists the request", self._find_pending_request)
         request_id = request["id"]
         await self._step(
             "The dashboard shows the request", lambda: dashboard.next_update(id=request_id, status="PENDING")
         )
-        await self._step("The bot answers in the chat", lambda: self._find_bot_text(count, "Asked for this chat"))
-        await self._step("A manager approves the request", lambda: self._approve(request_id))
+        await self._step(
+            "The bot answers in the cafe's chat", lambda: self._find_bot_text(count, "Asked for this chat")
+        )
+        await self._step("The manager approves the request", lambda: self._approve(request_id))
         await self._step(
             "The dashboard shows the approval", lambda: dashboard.next_update(id=request_id, status="APPROVED")
         )
-        await self._step("The bot confirms the link", lambda: self._find_bot_text(count + 1, "approved"))
+        await self._step("The bot tells the cafe's chat", lambda: self._find_bot_text(count + 1, "approved"))
 
     async def _play_lunch(self, dashboard: Dashboard) -> None:
         count = len(await self._chats.list_bot_texts(CHAT_ID))
         date = await self._step("A date is open for orders", self._find_open_date)
         for tgid in ORDERING_TGIDS:
             await self._step("A user orders", partial(self._order, date, tgid))
-        await self._step("A manager announces the date", lambda: self._announce(date))
-        await self._step("The cafe gets the order list", lambda: self._find_bot_text(count, "order for"))
+        await self._step("The manager announces the date", lambda: self._announce(date))
+        await self._step("The cafe's chat gets the order list", lambda: self._find_bot_text(count, "order for"))
         await self._step("The dashboard shows it as sent", lambda: dashboard.next_update(kind="ORDERS", status="SENT"))
-        await self._step("A cook presses «Received»", self._press_received)
+        await self._step("The cook presses «Received»", self._press_received)
         await self._step("The dashboard shows the confirmation", lambda: self._find_acknowledgement(dashboard))
 
     async def _play_recommendations(self, dashboard: Dashboard) -> None:
-        run = await self._step("A manager starts recommendations", self._start_run)
+        run = await self._step("The manager starts the night's run", self._start_run)
         await self._step("The recommendations are ready", lambda: self._find_finished_run(run["date"]))
         if run["status"] == "RUNNING":
             await self._step("The dashboard shows the finished run", lambda: dashboard.next_update(status="FINISHED"))
-        await self._step("The keys show their requests", self._list_keys)
-        tgid = await self._step("A user has a recommendation", self._find_recommended_user)
+        await self._step("The Gemini keys show their requests", self._list_keys)
+        user = await self._step("A user has a recommendation", self._find_recommended_user)
+        tgid, name = user["tgid"], user["name"]
         recommendation = await self._step("The user reads it by GraphQL", partial(self._read, tgid))
         await self._step("The user reads the same by REST", partial(self._read_by_rest, tgid, recommendation))
-        await self._chats.create({"id": tgid, "type": "private", "first_name": "Lunch user"})
+        await self._chats.create({"id": tgid, "type": "private", "first_name": name})
         count = len(await self._chats.list_bot_texts(tgid))
         await self._chats.write(tgid, "/recommendations")
-        await self._step("The user asks the bot", lambda: self._find_bot_text(count, recommendation["tips"][0], tgid))
+        self._print_step("The user asks the bot", f"{name}: /recommendations")
+        await self._step("The bot answers", lambda: self._find_bot_text(count, recommendation["tips"][0], tgid))
 
-    async def _step[T](self, title: str, find: Callable[[], Awaitable[T | None]], timeout_s: float | None = None) -> T:
+    async def _step[T](self, title: str, find: Callable[[], Awaitable[T | None]]) -> T:
         """Call `find` until it returns a result; print the result and return it."""
-        timeout_s = timeout_s or self._step_timeout_s
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(self._step_timeout_s), self._progress.waiting(lambda: title):
                 while (result := await find()) is None:
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
-            raise StepFailed(f"{title}: this did not happen within {timeout_s:.0f} s") from None
+            raise StepFailed(f"{title}: this did not happen within {self._step_timeout_s:.0f} s") from None
         except (aiohttp.ClientError, ValueError) as error:
             raise StepFailed(f"{title}: {error}") from error
         self._print_step(title, result if isinstance(result, str) else json.dumps(result, ensure_ascii=False))
@@ -171,7 +173,10 @@ class Demo:
 
     def _print_step(self, title: str, result: str) -> None:
         self._last_step = title
-        print(f"{time.monotonic() - self._started_at:6.2f} s  ✓ {title:<36}  {result}", flush=True)
+        self._progress.done(title, result)
+
+    def _print_chapter(self, title: str) -> None:
+        print(f"\n{title}\n", flush=True)
 
     async def _undo_earlier_demo(self) -> None:
         """Remove the link and the link requests of an earlier demo, which are still in the database."""
@@ -231,7 +236,7 @@ class Demo:
         for message in reversed(await self._chats.list_messages(CHAT_ID)):
             for button in (button for row in message["buttons"] for button in row):
                 await self._chats.press(CHAT_ID, message, button, COOK)
-                return f"{COOK['first_name']} presses {button['text']}"
+                return f"{COOK['first_name']} presses [{button['text']}]"
         return None
 
     async def _find_acknowledgement(self, dashboard: Dashboard) -> Any:
@@ -245,14 +250,15 @@ class Demo:
         run = (await self._system.graphql(RUN, date=date))["recommendationRun"]
         return run if run["status"] == "FINISHED" else None
 
-    async def _list_keys(self) -> Any:
-        return (await self._system.graphql(KEYS))["geminiKeys"]["nodes"]
+    async def _list_keys(self) -> str:
+        keys = (await self._system.graphql(KEYS))["geminiKeys"]["nodes"]
+        return "\n".join(f"{key['id']}: {key['used']} used, {key['left']} left, {key['state']}" for key in keys)
 
-    async def _find_recommended_user(self) -> int | None:
+    async def _find_recommended_user(self) -> Any:
         for tgid in TGIDS:
             data = await self._system.graphql(RECOMMENDATIONS, tgid=tgid)
             if data["recommendations"]["summary"]:
-                return tgid
+                return (await self._system.graphql(USER, tgid=tgid))["user"]
         return None
 
     async def _read(self, tgid: int) -> Any:

@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from http import HTTPStatus
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -38,15 +37,6 @@ class SystemClient:
         self._settings = settings
         self._manager_bearer = manager_bearer(settings)
         self._http = http
-
-    async def find_readiness(self) -> str | None:
-        """Return the names of the services that the api reaches; None while it is not ready."""
-        with suppress(aiohttp.ClientError):
-            async with self._http.get(f"{self._api}/readyz") as response:
-                answer: dict[str, str] = await response.json()
-                if response.status == HTTPStatus.OK:
-                    return ", ".join(name for name in answer if name != "status")
-        return None
 
     async def graphql(self, query: str, *, user: int | None = None, **variables: object) -> dict[str, Any]:
         """Execute an operation as the manager, or as the user with this id; return its data.

@@ -1,16 +1,17 @@
 """Lets only one program use a directory of embedded services."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import stamina
 
 from app.dev.service import EmbeddedFailed, EmbeddedInUse
 
 LOCK_TIMEOUT_S = 2.0
 """A killed program and its services need a moment to end."""
+
+POLL_S = 0.05
 
 
 @contextmanager
@@ -27,15 +28,18 @@ def directory_lock(directory: Path) -> Iterator[None]:
     except OSError as error:
         raise EmbeddedFailed(f"{directory} cannot be used: {error}") from None
     with file as lock:
-        try:
-            for attempt in stamina.retry_context(on=BlockingIOError, attempts=None, timeout=LOCK_TIMEOUT_S):
-                with attempt:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise EmbeddedInUse(
-                f"{directory} is used by process {lock.read() or '?'}: end that first, or use another directory."
-            ) from None
+        give_up_at = time.monotonic() + LOCK_TIMEOUT_S
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > give_up_at:
+                    lock.seek(0)
+                    raise EmbeddedInUse(
+                        f"{directory} is used by process {lock.read() or '?'}: end that first, or use another directory."
+                    ) from None
+                time.sleep(POLL_S)
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()

@@ -5,46 +5,29 @@ import os
 import secrets
 import shlex
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 
 import aiohttp
-import uvicorn
-from dotenv import dotenv_values
-from starlette.applications import Starlette
 
 from app.clients import open_clients
 from app.dev.addresses import Addresses, manager_bearer
 from app.dev.demo import Demo, StepFailed
-from app.dev.embedded import EmbeddedServices, Kafka, embedded
-from app.dev.gemini import create_gemini
-from app.dev.ports import free_port, is_free
-from app.dev.seed import seed
+from app.dev.embedded import EmbeddedServices, Kafka, Postgres, Redis, embedded
+from app.dev.ports import choose_port
+from app.dev.progress import Progress
+from app.dev.readiness import NotReady, wait_until_ready
+from app.dev.seed import count_demo_data, seed
 from app.dev.service import Service
+from app.dev.stand_in_servers import run_stand_ins
+from app.dev.start import DIRECTORY, Configuration
 from app.dev.supervisor import COLOURS, Child, Output, keep_service_running
-from app.dev.telegram import create_telegram
 from app.migrate import migrate
-from app.settings import DEFAULT_PORTS, Settings, SettingsError
+from app.settings import DEFAULT_PORTS, Settings
 
-DIRECTORY = Path(".lunch-bot")
-
-MAX_PORT = 65_535
 INTERRUPTED_STATUS = 130
 """The exit status that shells report for a program that Ctrl-C ended."""
-
-TELEGRAM_PORT = 8081
-"""The default port of Telegram's own Bot API server."""
-
-GEMINI_PORT = 8082
-GEMINI_KEYS = {"demo-key-1": "lunch", "demo-key-2": "cafe", "demo-key-3": "cafe"}
-"""The project of each key."""
-
-GEMINI_REQUESTS_PER_DAY = 200
-"""About the quota that Google gives to a project."""
-
-GEMINI_LATENCY_S = 0.1
 
 ENV_FILE = DIRECTORY / "dev.env"
 
@@ -58,118 +41,122 @@ the session time-out, and has no idempotent producers."""
 
 
 @dataclass(frozen=True)
-class StandIns:
-    """The addresses of the running stand-ins, None for the others, and the settings for them."""
+class Running:
+    """The running system.
 
-    telegram_url: str | None
-    gemini_url: str | None
-    env: dict[str, str]
+    Args:
+        children: Its processes.
+        places: Where to look if a service is unavailable: its log, or the setting that has its address.
+    """
+
+    children: list[Child]
+    places: Mapping[str, str]
+    addresses: Addresses
+    settings: Settings
+    output: Output
+    progress: Progress
 
 
-def run(*, demo: bool, once: bool) -> int:
+def run(configuration: Configuration, progress: Progress, *, demo: bool, once: bool) -> int:
     """Run the system until Ctrl-C, or with `once` until the demo ends; return the exit status.
 
     Raises SettingsError, EmbeddedError.
     """
-    return asyncio.run(_run(demo=demo, once=once))
+    return asyncio.run(_run(configuration, progress, demo=demo, once=once))
 
 
-async def _run(*, demo: bool, once: bool) -> int:
-    configured = {name: value for name, value in {**dotenv_values(), **os.environ}.items() if value}
-    if demo:
-        _validate_demo_settings(configured)
-    api_port = _validate_port(configured)
+async def _run(configuration: Configuration, progress: Progress, *, demo: bool, once: bool) -> int:
+    configured = configuration.values
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
 
     async with AsyncExitStack() as stack:
-        services = await stack.enter_async_context(
-            embedded(
-                DIRECTORY,
-                postgres="DATABASE_URL" not in configured,
-                redis="REDIS_URL" not in configured,
-                kafka="KAFKA_BROKER_URL" not in configured,
-            )
-        )
-        stand_ins = await stack.enter_async_context(_run_stand_ins(configured))
-        env = {"LOG_FORMAT": "console", "JWT_SECRET_KEY": _load_jwt_secret()} | configured
+        services = await stack.enter_async_context(_run_services(configured, progress))
+        stand_ins = await stack.enter_async_context(run_stand_ins(configured))
+        env = {"LOG_FORMAT": "console", "JWT_SECRET_KEY": _load_jwt_secret(), **configured}
         env |= _service_settings(services) | stand_ins.env
         stack.enter_context(_env_file(env))
         settings = _load_settings(env)
-        output = Output(is_held=demo)
+        output = Output(is_quiet=demo)
         has_demo_data = demo or services.database_url is not None
-        async with _keep_running(_create_children(env, api_port, output), output, services.services):
+        children = _create_children(env, configuration.api_port, output)
+        async with _keep_running(children, output, services.services):
             # The processes still import their modules; a process that is faster than this retries.
-            async with open_clients(settings) as clients:
-                await migrate(clients.direct_engine)
-                if has_demo_data:
-                    await seed(clients)
+            await _prepare_database(settings, progress, has_demo_data=has_demo_data)
             bearer = manager_bearer(settings) if has_demo_data else None
-            api_url = f"http://127.0.0.1:{api_port}"
-            addresses = Addresses(api_url, stand_ins.telegram_url, stand_ins.gemini_url, bearer)
-            return await _serve(addresses, settings, output, stopped, demo=demo, once=once)
+            addresses = Addresses(children[0].address, stand_ins.telegram_url, stand_ins.gemini_url, bearer)
+            running = Running(children, _find_places(services), addresses, settings, output, progress)
+            return await _serve(running, stopped, demo=demo, once=once)
 
 
 @asynccontextmanager
-async def _run_stand_ins(configured: Mapping[str, str]) -> AsyncIterator[StandIns]:
-    """Run the stand-ins for the services that have no settings."""
-    telegram_url = gemini_url = None
-    env: dict[str, str] = {}
+async def _run_services(configured: Mapping[str, str], progress: Progress) -> AsyncIterator[EmbeddedServices]:
+    """Run the services that have no settings."""
+    missing = [kind for kind in (Postgres, Redis, Kafka) if kind.setting not in configured]
+    services = embedded(DIRECTORY, postgres=Postgres in missing, redis=Redis in missing, kafka=Kafka in missing)
     async with AsyncExitStack() as stack:
-        if "TELEGRAM_BOT_TOKEN" not in configured:
-            token = f"1:{secrets.token_urlsafe(24)}"
-            telegram = create_telegram(token=token)
-            telegram_url = await stack.enter_async_context(
-                _serve_app(telegram, TELEGRAM_PORT, telegram.state.telegram.close)
-            )
-            env |= {"TELEGRAM_BOT_TOKEN": token, "TELEGRAM_API_URL": telegram_url}
-        if "GEMINI_API_KEYS" not in configured:
-            gemini = create_gemini(keys=GEMINI_KEYS, per_day=GEMINI_REQUESTS_PER_DAY, latency_s=GEMINI_LATENCY_S)
-            gemini_url = await stack.enter_async_context(_serve_app(gemini, GEMINI_PORT, gemini.state.gemini.close))
-            keys = ",".join(f"{project}:{key}" for key, project in GEMINI_KEYS.items())
-            env |= {"GEMINI_API_KEYS": keys, "GEMINI_API_URL": gemini_url}
-        yield StandIns(telegram_url, gemini_url, env)
+        with progress.step(f"Starting {', '.join(kind.product for kind in missing)}") if missing else nullcontext():
+            running = await stack.enter_async_context(services)
+        yield running
+
+
+async def _prepare_database(settings: Settings, progress: Progress, *, has_demo_data: bool) -> None:
+    async with open_clients(settings) as clients:
+        with progress.step("Migrating the database"):
+            await migrate(clients.direct_engine)
+        if has_demo_data:
+            with progress.step("Adding the demo data that are missing"):
+                await seed(clients)
+            progress.done("The database has demo data", str(await count_demo_data(clients)))
 
 
 def _create_children(env: Mapping[str, str], api_port: int, output: Output) -> list[Child]:
     children = []
     for (name, default_port), colour in zip(DEFAULT_PORTS.items(), COLOURS, strict=False):
-        port = api_port if name == "api" else _choose_port(default_port, other_than=api_port)
-        children.append(Child(name, {**env, "PORT": str(port)}, colour, output))
+        port = api_port if name == "api" else choose_port(default_port, other_than=api_port)
+        children.append(Child(name, {**env, "PORT": str(port)}, colour, output, DIRECTORY / f"{name}.log"))
     return children
 
 
-async def _serve(
-    addresses: Addresses, settings: Settings, output: Output, stopped: asyncio.Event, *, demo: bool, once: bool
-) -> int:
+def _find_places(services: EmbeddedServices) -> dict[str, str]:
+    logs = {service.name: str(DIRECTORY / service.log.name) for service in services.services}
+    return {
+        "database": logs.get(Postgres.name, Postgres.setting),
+        "redis": logs.get(Redis.name, Redis.setting),
+        "kafka": logs.get(Kafka.name, Kafka.setting),
+    }
+
+
+async def _serve(running: Running, stopped: asyncio.Event, *, demo: bool, once: bool) -> int:
     """Play the demo if requested, then serve until `stopped` is set, unless `once`; return the exit status."""
-    story = asyncio.create_task(_play(addresses, settings, demo=demo))
+    story = asyncio.create_task(_play(running, demo=demo))
     stopping = asyncio.create_task(stopped.wait())
     await asyncio.wait({story, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if not story.done():
         story.cancel()
         return INTERRUPTED_STATUS if demo else 0
     failure = story.exception()
-    output.release(show=failure is not None)
+    running.output.is_quiet = False
     status = 0
-    if isinstance(failure, StepFailed):
-        print(f"✗ {failure}", flush=True)
+    if isinstance(failure, StepFailed | NotReady):
+        print(f"\n✗ {failure}\n\nThe logs of all processes and services are in {DIRECTORY}/.", flush=True)
         status = 1
     elif failure is not None:
         raise failure
     if not once:
-        print(addresses.format(), flush=True)
+        print(running.addresses.format(), flush=True)
         await stopping
         print("Stopping.", flush=True)
     return status
 
 
-async def _play(addresses: Addresses, settings: Settings, *, demo: bool) -> None:
-    """Play the demo, or only wait until the system is ready."""
-    async with aiohttp.ClientSession() as http:
-        story = Demo(addresses, settings, http)
-        await (story.play() if demo else story.wait_until_ready())
+async def _play(running: Running, *, demo: bool) -> None:
+    """Wait until the system is ready, and play the demo if requested."""
+    await wait_until_ready(running.children, running.places, running.progress)
+    if demo:
+        async with aiohttp.ClientSession() as http:
+            await Demo(running.addresses, running.settings, http, running.progress).play()
 
 
 @asynccontextmanager
@@ -186,27 +173,6 @@ async def _keep_running(children: list[Child], output: Output, services: tuple[S
             keeper.cancel()
         await asyncio.gather(*keepers, return_exceptions=True)
         await asyncio.gather(*(child.stop() for child in children))
-
-
-@asynccontextmanager
-async def _serve_app(app: Starlette, port: int, close: Callable[[], None]) -> AsyncIterator[str]:
-    """Serve a stand-in in this process, and yield its address.
-
-    At the end, `close` ends open polls, which would delay the server's stop.
-    """
-    server = uvicorn.Server(
-        uvicorn.Config(app, port=_choose_port(port), log_config=None, access_log=False, timeout_graceful_shutdown=1)
-    )
-    server.capture_signals = nullcontext  # type: ignore[method-assign, assignment]  # this program handles signals
-    serving = asyncio.create_task(server.serve())
-    try:
-        while not server.started and not serving.done():
-            await asyncio.sleep(0.01)
-        yield f"http://127.0.0.1:{server.config.port}"
-    finally:
-        close()
-        server.should_exit = True
-        await serving
 
 
 @contextmanager
@@ -234,30 +200,6 @@ def _service_settings(services: EmbeddedServices) -> dict[str, str]:
 def _load_settings(env: Mapping[str, str]) -> Settings:
     os.environ.update(env)
     return Settings.load()
-
-
-def _validate_demo_settings(configured: Mapping[str, str]) -> None:
-    for name, service in (("TELEGRAM_BOT_TOKEN", "Telegram"), ("GEMINI_API_KEYS", "Gemini")):
-        if name in configured:
-            raise SettingsError(f"{name}: the demo uses the {service} stand-in; unset it")
-
-
-def _validate_port(configured: Mapping[str, str]) -> int:
-    """Return the port of the api process.
-
-    Raises SettingsError if it is invalid or taken.
-    """
-    text = configured.get("PORT", str(DEFAULT_PORTS["api"]))
-    if not text.isdecimal() or not 1 <= int(text) <= MAX_PORT:
-        raise SettingsError(f"PORT: {text} is not a port")
-    if not is_free(int(text)):
-        raise SettingsError(f"PORT: {text} is taken; give another, such as PORT=8100 lunch-bot dev")
-    return int(text)
-
-
-def _choose_port(port: int, *, other_than: int | None = None) -> int:
-    """Return `port` if it is free, else another free port."""
-    return port if port != other_than and is_free(port) else free_port()
 
 
 def _load_jwt_secret() -> str:

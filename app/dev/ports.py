@@ -21,6 +21,11 @@ def is_free(port: int) -> bool:
     return _can_bind(port, reuse_address=True)
 
 
+def choose_port(port: int, *, other_than: int | None = None) -> int:
+    """Return `port` if it is free, else another free port."""
+    return port if port != other_than and is_free(port) else free_port()
+
+
 def _can_bind(port: int, *, reuse_address: bool = False) -> bool:
     with socket.socket() as probe:
         if reuse_address:

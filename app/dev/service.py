@@ -13,12 +13,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import BinaryIO, ClassVar
 
 from app.dev.launcher import launcher_command
 from app.dev.ports import free_port
 
-START_TIMEOUT_S = 60
+START_TIMEOUT_S = 180
 """Enough for initdb or a crash recovery on a busy machine with two cores."""
 
 START_ATTEMPTS = 10
@@ -209,9 +209,7 @@ class Service(ABC):
         other programs.
         """
         kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "TMPDIR") if name in os.environ}
-        with self.log.open("ab") as log:
-            if log.tell() > MAX_LOG_BYTES:
-                log.truncate(0)
+        with open_log(self.log) as log:
             self._log_start = os.fstat(log.fileno()).st_size
             self._process = subprocess.Popen(  # noqa: S603 (our own binary)
                 [*launcher_command(self.stop_signals[0], *self.account), str(program), *arguments],
@@ -279,11 +277,24 @@ class Service(ABC):
         return EmbeddedFailed(f"{self.product} {reason}. {self.log} ends with:\n{self._log_tail()}")
 
     def _log_tail(self) -> str:
-        if not self.log.exists():
-            return ""
-        with self.log.open("rb") as log:
-            log.seek(self._log_start)
-            return "\n".join(log.read().decode(errors="replace").splitlines()[-SHOWN_LOG_LINES:])
+        return read_log_tail(self.log, self._log_start)
+
+
+def open_log(path: Path) -> BinaryIO:
+    """Open a log, to append to it."""
+    log = path.open("ab")
+    if log.tell() > MAX_LOG_BYTES:
+        log.truncate(0)
+    return log
+
+
+def read_log_tail(path: Path, start: int = 0) -> str:
+    """Return the last lines of a log, without those before `start` (in bytes)."""
+    if not path.exists():
+        return ""
+    with path.open("rb") as log:
+        log.seek(start)
+        return "\n".join(log.read().decode(errors="replace").splitlines()[-SHOWN_LOG_LINES:])
 
 
 async def wait_until(condition: Callable[[], bool], *, within_s: float = math.inf, every_s: float = POLL_S) -> bool:

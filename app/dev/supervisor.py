@@ -1,14 +1,15 @@
-"""Keeps processes running: shows their output with their names, and restarts those that end."""
+"""Keeps processes running: logs and shows their output with their names, and restarts those that end."""
 
 import asyncio
 import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 
 from app.dev.launcher import launcher_command
-from app.dev.service import Service
+from app.dev.service import Service, open_log
 
 STOP_TIMEOUT_S = 2.0
 """Time for a graceful stop of the processes. The services stop after them; together this takes at most 5 s."""
@@ -20,24 +21,17 @@ NAME_WIDTH = 8
 
 @dataclass
 class Output:
-    """The output of the processes. While `is_held`, lines are kept and shown only after a failure."""
+    """The output of the processes in the terminal. While it is quiet, it has no log lines."""
 
-    is_held: bool = False
-    _held_lines: list[str] = field(default_factory=list)
+    is_quiet: bool = False
 
     def write_line(self, text: str) -> None:
-        if self.is_held:
-            self._held_lines.append(text)
-        else:
-            print(text, flush=True)
+        if not self.is_quiet:
+            self.notify(text)
 
-    def release(self, *, show: bool) -> None:
-        """Stop holding lines; print those held so far if `show`."""
-        self.is_held = False
-        if show:
-            for text in self._held_lines:
-                print(text, flush=True)
-        self._held_lines.clear()
+    def notify(self, text: str) -> None:
+        """Write a line that the person at the terminal must see."""
+        print(text, flush=True)
 
 
 @dataclass
@@ -48,7 +42,12 @@ class Child:
     env: Mapping[str, str]
     colour: int
     output: Output
+    log: Path
     process: asyncio.subprocess.Process | None = None
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.env['PORT']}"
 
     async def keep_running(self) -> None:
         """Run the process, and restart it when it ends, until cancelled."""
@@ -64,7 +63,8 @@ class Child:
                 start_new_session=True,
             )
             await self._show_lines(self.process)
-            self._write(f"ended with {await self.process.wait()}; restarting it")
+            status = await self.process.wait()
+            self.output.notify(self._named(f"ended with {status}; restarting it. Its log is {self.log}"))
             await asyncio.sleep(RESTART_PAUSE_S)
 
     async def stop(self) -> None:
@@ -81,18 +81,21 @@ class Child:
 
     async def _show_lines(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
-        while True:
-            try:
-                line = await process.stdout.readline()
-            except ValueError:  # longer than the buffer
-                continue
-            if not line:
-                return
-            self._write(line.decode(errors="replace").rstrip())
+        with open_log(self.log) as log:
+            while True:
+                try:
+                    line = await process.stdout.readline()
+                except ValueError:  # longer than the buffer
+                    continue
+                if not line:
+                    return
+                log.write(line)
+                log.flush()
+                self.output.write_line(self._named(line.decode(errors="replace").rstrip()))
 
-    def _write(self, text: str) -> None:
+    def _named(self, text: str) -> str:
         name = f"{self.name:<{NAME_WIDTH}}|"
-        self.output.write_line(f"\033[{self.colour}m{name}\033[0m {text}" if sys.stdout.isatty() else f"{name} {text}")
+        return f"\033[{self.colour}m{name}\033[0m {text}" if sys.stdout.isatty() else f"{name} {text}"
 
 
 async def keep_service_running(service: Service, output: Output, dependents: Sequence[Child]) -> None:
@@ -102,7 +105,7 @@ async def keep_service_running(service: Service, output: Output, dependents: Seq
     """
     while True:
         status = await service.wait()
-        output.write_line(f"{service.name:<{NAME_WIDTH}}| ended with {status}; restarting it")
+        output.notify(f"{service.name:<{NAME_WIDTH}}| ended with {status}; restarting it. Its log is {service.log}")
         await asyncio.sleep(RESTART_PAUSE_S)
         await service.start()
         await asyncio.gather(*(child.stop() for child in dependents))

@@ -735,6 +735,7 @@ def test_a_process_explains_an_error_in_one_line(tmp_path: Path) -> None:
         ("recommend",),
         ("keys",),
         ("keys", "reset", "1"),
+        ("dev",),
     ],
     ids=" ".join,
 )

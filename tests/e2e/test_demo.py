@@ -6,6 +6,7 @@ import pytest
 from app.clients import Clients
 from app.dev.addresses import Addresses
 from app.dev.demo import Demo, StepFailed
+from app.dev.progress import Progress
 from app.dev.seed import seed
 from app.dev.telegram import create_telegram
 from app.processes.api import create_app
@@ -24,5 +25,5 @@ async def test_a_failed_step_is_named(kafka_settings: Settings, kafka_clients: C
         serving(telegram) as stand_in,
         aiohttp.ClientSession() as http,
     ):
-        with pytest.raises(StepFailed, match=r"^The request is there: this did not happen within 1 s$"):
-            await Demo(Addresses(api, stand_in), kafka_settings, http, step_timeout_s=1).play()
+        with pytest.raises(StepFailed, match=r"^The API lists the request: this did not happen within 1 s$"):
+            await Demo(Addresses(api, stand_in), kafka_settings, http, Progress(), step_timeout_s=1).play()

@@ -12,14 +12,51 @@ from pathlib import Path
 import psutil
 import pytest
 
+from app.dev.directory_lock import directory_lock
 from app.dev.ports import free_port
-from app.settings import Settings
+from app.dev.service import read_log_tail
+from app.settings import DEFAULT_PORTS, Settings
 from tests.servers import until
 
 pytestmark = pytest.mark.slow
 
-START_S = 90.0
+START_S = 200.0
 STOP_S = 60.0
+
+STARTED = [
+    "Loading the program",
+    "Starting PostgreSQL, Redis, Kafka",
+    "Migrating the database",
+    "Adding the demo data that are missing",
+    "The database has demo data",
+]
+
+STORY = [
+    "A dashboard subscribes by WebSocket",
+    "The cafe's chat asks for a link",
+    "The API lists the request",
+    "The dashboard shows the request",
+    "The bot answers in the cafe's chat",
+    "The manager approves the request",
+    "The dashboard shows the approval",
+    "The bot tells the cafe's chat",
+    "A date is open for orders",
+    "A user orders",
+    "A user orders",
+    "The manager announces the date",
+    "The cafe's chat gets the order list",
+    "The dashboard shows it as sent",
+    "The cook presses «Received»",
+    "The dashboard shows the confirmation",
+    "The manager starts the night's run",
+    "The recommendations are ready",
+    "The Gemini keys show their requests",
+    "A user has a recommendation",
+    "The user reads it by GraphQL",
+    "The user reads the same by REST",
+    "The user asks the bot",
+    "The bot answers",
+]
 
 
 @asynccontextmanager
@@ -54,43 +91,30 @@ async def _read(stream: asyncio.StreamReader, lines: list[str]) -> None:
 
 @pytest.mark.timeout(300)
 async def test_the_demo_is_played(tmp_path: Path) -> None:
-    """In an empty folder `lunch-bot dev --demo --once` plays every step and exits with 0."""
+    """In an empty folder `lunch-bot dev --demo --once` prints each step of its start, plays the story, and exits with 0."""
     async with lunch_bot(tmp_path, "dev", "--demo", "--once", PORT=str(free_port())) as (process, lines):
         async with asyncio.timeout(START_S):
             status = await process.wait()
 
-    story = [line.split("✓")[1].split("  ")[0].strip() for line in lines if "✓" in line]
+    steps = [re.split(" {2,}", line.split("✓ ")[1])[0] for line in lines if " s  ✓ " in line]
+    ready = sorted(steps[len(STARTED) : len(STARTED) + len(DEFAULT_PORTS)])
     # If the run was started by the schedule, its end may come before the step.
-    story = [step for step in story if step != "The dashboard shows the finished run"]
-    assert (status, story) == (
-        0,
-        [
-            "The system is ready",
-            "A dashboard subscribes by WebSocket",
-            "The cafe's chat asks for a link",
-            "The request is there",
-            "The dashboard shows the request",
-            "The bot answers in the chat",
-            "A manager approves the request",
-            "The dashboard shows the approval",
-            "The bot confirms the link",
-            "A date is open for orders",
-            "A user orders",
-            "A user orders",
-            "A manager announces the date",
-            "The cafe gets the order list",
-            "The dashboard shows it as sent",
-            "A cook presses «Received»",
-            "The dashboard shows the confirmation",
-            "A manager starts recommendations",
-            "The recommendations are ready",
-            "The keys show their requests",
-            "A user has a recommendation",
-            "The user reads it by GraphQL",
-            "The user reads the same by REST",
-            "The user asks the bot",
-        ],
-    ), "\n".join(lines)
+    story = [
+        step
+        for step in steps[len(STARTED) + len(DEFAULT_PORTS) :]
+        if not step.startswith("The dashboard shows the finished")
+    ]
+    assert status == 0, "\n".join([*lines, *logs(tmp_path)])
+    assert steps[: len(STARTED)] == STARTED
+    assert ready == sorted(f"The process {name} is ready" for name in DEFAULT_PORTS)
+    assert story == STORY
+
+
+def logs(directory: Path) -> list[str]:
+    """Return the last lines of each process and service."""
+    return [
+        f"{log.name}: {line}" for log in directory.glob(".lunch-bot/*.log") for line in read_log_tail(log).splitlines()
+    ]
 
 
 @pytest.mark.timeout(300)
@@ -110,6 +134,7 @@ async def test_dev_serves_until_ctrl_c(tmp_path: Path) -> None:
             await process.wait()
 
     assert process.returncode == 0
+    assert (tmp_path / ".lunch-bot/worker.log").read_text().count("process.listening") == 2
     assert not [child for child in family if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
 
 
@@ -123,3 +148,37 @@ async def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
 
     assert lines == [f"lunch-bot: PORT: {port} is taken; give another, such as PORT=8100 lunch-bot dev"]
     assert process.returncode == 2
+
+
+async def test_every_wrong_setting_is_one_line(tmp_path: Path) -> None:
+    """Before it starts anything, `lunch-bot dev` names every setting that a process or the demo cannot use."""
+    (tmp_path / ".env").write_text("LUNCH_TIMEZONE=Mars\n", encoding="utf-8")
+    wrong = {"GEMINI_API_KEYS": "AIza-key", "PORT": "http", "TELEGRAM_WEBHOOK_URL": "https://lunch.example/updates"}
+
+    async with lunch_bot(tmp_path, "dev", "--demo", **wrong) as (process, lines):
+        await process.wait()
+
+    assert sorted(line.split(": ")[1] for line in lines) == [
+        "GEMINI_API_KEYS",
+        "LUNCH_TIMEZONE",
+        "PORT",
+        "TELEGRAM_WEBHOOK_SECRET",
+        "TELEGRAM_WEBHOOK_URL",
+    ]
+    assert process.returncode == 2
+    assert not (tmp_path / ".lunch-bot").exists()
+
+
+async def test_a_second_dev_in_a_folder_is_one_clear_line(tmp_path: Path) -> None:
+    """If another program uses the data, its process is named, and not the port that it has taken as well."""
+    data = tmp_path / ".lunch-bot"
+    server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+
+    with directory_lock(data):
+        async with server, lunch_bot(tmp_path, "dev", PORT=str(port)) as (process, lines):
+            await process.wait()
+
+    expected = f".lunch-bot is used by process {os.getpid()}: end that first, or use another directory."
+    assert lines == [f"lunch-bot: {expected}"]
+    assert process.returncode == 1
