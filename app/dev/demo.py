@@ -11,6 +11,7 @@ import aiohttp
 
 from app.dev.addresses import Addresses
 from app.dev.demo_client import POLL_S, ChatClient, Dashboard, SystemClient
+from app.dev.people import MANAGER, MANAGERS_CHAT_ID
 from app.dev.progress import PATIENCE_S, Progress
 from app.dev.seed import USERS
 from app.dev.seed.users import FIRST_TGID
@@ -38,7 +39,6 @@ PENDING_REQUESTS = """
     linkRequests(status: PENDING, cafeId: $id, first: 100) { nodes { id status tgChatId tgUsername } }
   }
 """
-APPROVE = "mutation ($id: ID!) { approve(requestId: $id) { id status processedBy } }"
 REJECT = "mutation ($id: ID!) { reject(requestId: $id) { id } }"
 AVAILABILITY = "query ($id: ID!, $date: Date!) { orderAvailability(cafeId: $id, date: $date) { canOrder } }"
 MENU = """
@@ -115,6 +115,7 @@ class Demo:
 
     async def _play_link(self, dashboard: Dashboard) -> None:
         count = len(await self._chats.list_bot_texts(CHAT_ID))
+        managers_count = len(await self._chats.list_bot_texts(MANAGERS_CHAT_ID))
         await self._chats.write(CHAT_ID, f"/link {CAFE_ID}", **{"from": COOK})
         self._print_step("The cafe's chat asks for a link", f"{COOK['first_name']}: /link {CAFE_ID}")
         request = await self._step("The API lists the request", self._find_pending_request)
@@ -125,9 +126,14 @@ class Demo:
         await self._step(
             "The bot answers in the cafe's chat", lambda: self._find_bot_text(count, "Asked for this chat")
         )
-        await self._step("The manager approves the request", lambda: self._approve(request_id))
+        await self._step("The managers' chat gets the request", lambda: self._find_question(managers_count))
+        await self._step("The manager presses a button there", self._press_approve)
         await self._step(
             "The dashboard shows the approval", lambda: dashboard.next_update(id=request_id, status="APPROVED")
+        )
+        await self._step(
+            "The managers' chat shows the decision",
+            lambda: self._find_bot_text(managers_count, "Approved by", MANAGERS_CHAT_ID),
         )
         await self._step("The bot tells the cafe's chat", lambda: self._find_bot_text(count + 1, "approved"))
 
@@ -199,9 +205,6 @@ class Demo:
         requests = data["linkRequests"]["nodes"]
         return requests[0] if requests else None
 
-    async def _approve(self, request_id: str) -> Any:
-        return (await self._system.graphql(APPROVE, id=request_id))["approve"]
-
     async def _find_open_date(self) -> str | None:
         """Return the first date that is open for orders; the dates of earlier demos are closed."""
         for days in range(MAX_DAYS_AHEAD):
@@ -231,12 +234,27 @@ class Demo:
         data = await self._system.graphql(ANNOUNCE, id=CAFE_ID, date=date)
         return date if data["announceDeadline"] else None
 
+    async def _find_question(self, after: int) -> str | None:
+        """Return the first message with buttons in the managers' chat, without the first `after` messages."""
+        messages = await self._chats.list_bot_messages(MANAGERS_CHAT_ID)
+        for message in messages[after:]:
+            if buttons := "  ".join(f"[{button['text']}]" for row in message["buttons"] for button in row):
+                return f"{message['text']}\n{buttons}"
+        return None
+
+    async def _press_approve(self) -> str | None:
+        manager = {"id": MANAGER.id, "first_name": MANAGER.first_name, "username": MANAGER.username}
+        return await self._press(MANAGERS_CHAT_ID, manager)
+
     async def _press_received(self) -> str | None:
-        """Press the newest button in the cafe's chat, as the cook."""
-        for message in reversed(await self._chats.list_messages(CHAT_ID)):
+        return await self._press(CHAT_ID, COOK)
+
+    async def _press(self, chat_id: int, person: dict[str, Any]) -> str | None:
+        """Press the first button of the newest message with buttons, as this person."""
+        for message in reversed(await self._chats.list_messages(chat_id)):
             for button in (button for row in message["buttons"] for button in row):
-                await self._chats.press(CHAT_ID, message, button, COOK)
-                return f"{COOK['first_name']} presses [{button['text']}]"
+                await self._chats.press(chat_id, message, button, person)
+                return f"{person['first_name']} presses [{button['text']}]"
         return None
 
     async def _find_acknowledgement(self, dashboard: Dashboard) -> Any:

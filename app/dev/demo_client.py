@@ -103,10 +103,13 @@ class ChatClient:
         async with self._http.get(f"{self._chats}/{chat_id}/messages") as response:
             return list((await response.json())["messages"])
 
+    async def list_bot_messages(self, chat_id: int) -> list[dict[str, Any]]:
+        """Return the messages of the bot in a chat, oldest first."""
+        return [message for message in await self.list_messages(chat_id) if message["direction"] == "from_bot"]
+
     async def list_bot_texts(self, chat_id: int) -> list[str]:
         """Return the texts of the bot's messages in a chat, oldest first."""
-        messages = await self.list_messages(chat_id)
-        return [message["text"] for message in messages if message["direction"] == "from_bot"]
+        return [message["text"] for message in await self.list_bot_messages(chat_id)]
 
     async def _post(self, url: str, body: object) -> None:
         async with self._http.post(url, json=body) as response:

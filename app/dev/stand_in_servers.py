@@ -10,6 +10,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from app.dev.gemini import create_gemini
+from app.dev.people import MANAGERS_CHAT_ID, add_managers
 from app.dev.ports import choose_port
 from app.dev.telegram import create_telegram
 
@@ -44,8 +45,13 @@ async def run_stand_ins(configured: Mapping[str, str]) -> AsyncIterator[StandIns
         if "TELEGRAM_BOT_TOKEN" not in configured:
             token = f"1:{secrets.token_urlsafe(24)}"
             app = create_telegram(token=token)
+            add_managers(app.state.telegram)
             telegram_url = await stack.enter_async_context(_serve(app, TELEGRAM_PORT, app.state.telegram.close))
-            env |= {"TELEGRAM_BOT_TOKEN": token, "TELEGRAM_API_URL": telegram_url}
+            env |= {
+                "TELEGRAM_BOT_TOKEN": token,
+                "TELEGRAM_API_URL": telegram_url,
+                "TELEGRAM_MANAGER_CHAT_ID": str(MANAGERS_CHAT_ID),
+            }
         if "GEMINI_API_KEYS" not in configured:
             app = create_gemini(keys=GEMINI_KEYS, per_day=GEMINI_REQUESTS_PER_DAY, latency_s=GEMINI_LATENCY_S)
             gemini_url = await stack.enter_async_context(_serve(app, GEMINI_PORT, app.state.gemini.close))

@@ -6,6 +6,7 @@ import pytest
 from app.clients import Clients
 from app.dev.addresses import Addresses
 from app.dev.demo import Demo, StepFailed
+from app.dev.people import add_managers
 from app.dev.progress import Progress
 from app.dev.seed import seed
 from app.dev.telegram import create_telegram
@@ -20,6 +21,7 @@ async def test_a_failed_step_is_named(kafka_settings: Settings, kafka_clients: C
     """Without a bot process the demo ends at the step that waits for the link request."""
     await seed(kafka_clients)
     telegram = create_telegram()
+    add_managers(telegram.state.telegram)
     async with (
         serving(create_app(kafka_settings)) as api,
         serving(telegram) as stand_in,
