@@ -55,16 +55,19 @@ clean: ## remove everything that was installed, built or stored by the embedded 
 	rm -rf .venv .uv .node .lunch-bot .coverage* app/static web/node_modules
 
 .uv/bin/uv:
-	python3 -m venv .uv
-	.uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@echo "Installing uv, which installs the rest ..."
+	@python3 -m venv .uv
+	@.uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
 # Python 3.13 if it is available (see .python-version), otherwise any version that the project supports.
 .venv/.installed: requirements.lock pyproject.toml | $(UV)
-	@$(UV) venv --quiet --allow-existing .venv 2>/dev/null || $(UV) venv --quiet --allow-existing --python '>=3.12' .venv
-	@$(UV) pip sync --quiet --compile-bytecode --require-hashes --python .venv requirements.lock
-	@$(UV) pip install --quiet --python .venv --no-deps --editable .
-	@touch $@
+	@echo "Installing the Python packages of requirements.lock into .venv (the first time this can take minutes) ..."
+	@began=$$(date +%s); \
+	  { $(UV) venv --quiet --allow-existing .venv 2>/dev/null || $(UV) venv --quiet --allow-existing --python '>=3.12' .venv; } && \
+	  $(UV) pip sync --quiet --compile-bytecode --require-hashes --python .venv requirements.lock && \
+	  $(UV) pip install --quiet --python .venv --no-deps --editable . && \
+	  touch $@ && echo "  done in $$(($$(date +%s) - began)) s"
 
 app/static/.built: $(WEB_SOURCES)
-	@sh web/build.sh
-	@touch $@
+	@echo "Building the pages (GraphiQL, REST docs) into app/static ..."
+	@began=$$(date +%s); sh web/build.sh && touch $@ && echo "  done in $$(($$(date +%s) - began)) s"

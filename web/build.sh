@@ -30,6 +30,7 @@ install_node() {
     echo "web: needs Node ^20.19 or >=22.12 with npm, or uv to fetch it" >&2
     exit 1
   }
+  echo "  installing Node"
   rm -rf .node
   quietly "$uv" pip install --target .node --require-hashes -r web/node.lock
   cp web/node.lock .node/installed.lock
@@ -37,6 +38,7 @@ install_node() {
 
 install_packages() {
   cmp -s package-lock.json node_modules/installed.json && return
+  echo "  installing the packages of web/package-lock.json"
   quietly npm ci
   cp package-lock.json node_modules/installed.json
 }
@@ -50,4 +52,3 @@ fi
 cd web
 install_packages
 quietly npm run build
-echo "web: built app/static"
