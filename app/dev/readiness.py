@@ -46,7 +46,7 @@ async def wait_until_ready(
     try:
         async with (
             asyncio.timeout(timeout_s),
-            progress.waiting(lambda: "; ".join(f"{name}: {problem}" for name, problem in problems.items())),
+            progress.waiting(lambda: _join(problems)),
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(ANSWER_TIMEOUT_S)) as http,
         ):
             await asyncio.gather(*(wait_for(child, http) for child in children))
@@ -69,6 +69,12 @@ async def _find_problem(http: aiohttp.ClientSession, child: Child, places: Mappi
     if not unavailable:
         return None
     return "cannot reach " + ", ".join(f"{name} (see {places.get(name, child.log)})" for name in unavailable)
+
+
+def _join(problems: Mapping[str, str]) -> str:
+    """Write the processes with the same problem together."""
+    groups = {problem: [name for name in problems if problems[name] == problem] for problem in problems.values()}
+    return "; ".join(f"{', '.join(names)}: {problem}" for problem, names in groups.items())
 
 
 def _readyz(child: Child) -> str:
