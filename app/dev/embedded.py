@@ -30,7 +30,7 @@ from redis.asyncio import Redis as RedisClient
 from redis.exceptions import RedisError
 
 from app.dev.directory_lock import directory_lock
-from app.dev.service import EmbeddedFailed, Service, add_mode
+from app.dev.service import EmbeddedFailed, Service, add_mode, wait_until
 
 DATABASE = "lunch_bot"
 POSTGRES_MAJOR = "18"
@@ -137,7 +137,8 @@ class Postgres(Service):
         locale = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         sync = [] if self._durable else ["--no-sync"]
         self._spawn(self.binary.with_name("initdb"), *options, *locale, *sync, cwd=fresh)
-        if await self.wait() != 0:
+        await wait_until(lambda: not self.is_alive)
+        if self._started.returncode != 0:
             self._check_binary_runs()
             raise self._failure("could not create its data directory")
         fresh.rename(self.home)  # noqa: ASYNC240 (takes no time)

@@ -31,8 +31,8 @@ STOP_STEP_S = 1.6
 POLL_S = 0.01
 """During a start or a stop."""
 
-WATCH_S = 0.1
-"""While a service runs."""
+WATCH_S = 0.5
+"""While a service runs. A program that waits should not be seen in `top`."""
 
 MAX_LOG_BYTES = 10_000_000
 """A larger log is truncated at the next start."""
