@@ -67,7 +67,7 @@ async def preview_notification(ctx: Context, cafe_id: int, date: Date) -> str | 
     async with ctx.clients.db() as session:
         cafe = await get_row(session, Cafe, cafe_id)
         message = await find_next_message(session, cafe, date)
-    return join_parts(message.parts(cafe)) if message else None
+    return join_parts(message.parts) if message else None
 
 
 @allow(Role.MANAGER)

@@ -1,5 +1,6 @@
 """Notifications: queueing, and the next message to a cafe about a date."""
 
+import asyncio
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import joinedload
 from sqlalchemy.sql.selectable import ForUpdateArg
-from sqlmodel import col, select
+from sqlmodel import col
 
 from app.clients import Clients
 from app.events.outbox import Task, enqueue, record
@@ -28,7 +29,7 @@ from app.services.deadlines import earliest_today, lock_day, today_in
 from app.services.failures import contain_failure
 from app.services.notification_kinds import ACKNOWLEDGED_KINDS, KINDS, Audience, Text, render
 from app.services.order_diff import Snapshot, changes_since, day_orders, snapshot_of
-from app.services.orders import find_orders_of_day
+from app.services.orders import PlacedOrder, find_orders_of_day
 from app.services.rows import FOR_UPDATE, get_row
 from app.telegram import order_message
 from app.telegram.limiter import seconds_until_turn
@@ -64,15 +65,12 @@ class CorrectionTask(Task):
 
 @dataclass(frozen=True)
 class DayMessage:
-    """The next message to a cafe about a date: a kind, and the facts of its text."""
+    """The next message to a cafe about a date, in parts, and the orders that the cafe knows after it."""
 
     kind: NotificationKind
     version: int
-    facts: Mapping[str, object]
+    parts: Sequence[str]
     snapshot: Snapshot
-
-    def parts(self, cafe: Cafe) -> Sequence[str]:
-        return render(self.kind, cafe, None, self.facts)
 
 
 async def notify(
@@ -89,6 +87,7 @@ async def notify(
     link_request_id: int | None = None,
     text: Text | None = None,
     facts: Mapping[str, object] | None = None,
+    parts: Sequence[str] | None = None,
 ) -> Notification | None:
     """Queue a notification, to be sent when the caller's transaction is committed.
 
@@ -100,6 +99,7 @@ async def notify(
         thread_id: The forum topic in that chat, if any.
         text: The text function of an alert.
         facts: The keyword arguments of the text function.
+        parts: The text, if it is made already.
     """
     if KINDS[kind].audience is Audience.MANAGERS:
         chat_id, thread_id = clients.settings.telegram_manager_chat_id, clients.settings.telegram_manager_chat_thread_id
@@ -112,7 +112,7 @@ async def notify(
             cafe_id=cafe.id,
             tg_chat_id=chat_id,
             tg_thread_id=thread_id,
-            parts=list(render(kind, cafe, text, facts or {})),
+            parts=list(parts or render(kind, cafe, text, facts or {})),
             date=date,
             version=version,
             snapshot=snapshot,
@@ -170,7 +170,7 @@ async def announce_day(
         date=date,
         version=message.version,
         snapshot=message.snapshot,
-        facts=message.facts,
+        parts=message.parts,
     )
 
 
@@ -285,11 +285,17 @@ async def find_next_message(session: AsyncSession, cafe: Cafe, date: dt.date) ->
     A cafe knows the last message to its present chat that was sent, or waits. A chat without any gets the whole list.
     """
     messages = (
-        await session.scalars(
-            select(Notification)
+        await session.execute(
+            sa.select(
+                col(Notification.id),
+                col(Notification.kind),
+                col(Notification.version),
+                col(Notification.status),
+                col(Notification.tg_chat_id),
+            )
             .where(
-                Notification.cafe_id == cafe.id,
-                Notification.date == date,
+                col(Notification.cafe_id) == cafe.id,
+                col(Notification.date) == date,
                 col(Notification.kind).in_(ACKNOWLEDGED_KINDS),
             )
             .order_by(col(Notification.version))
@@ -302,14 +308,27 @@ async def find_next_message(session: AsyncSession, cafe: Cafe, date: dt.date) ->
     ]
     version = messages[-1].version + 1 if messages else 1
     orders = await find_orders_of_day(session, cafe.id, date)
-    day = day_orders(date, orders)
     if not known:
-        if not orders:
-            return None
-        return DayMessage(NotificationKind.ORDERS, version, {"orders": day}, snapshot_of(orders))
-    changes, notes = changes_since(known[-1].snapshot, orders)
+        return await asyncio.to_thread(_compose_list, cafe, date, version, orders) if orders else None
+    last = sa.select(col(Notification.snapshot)).where(col(Notification.id) == known[-1].id)
+    snapshot: Snapshot = (await session.scalars(last)).one()
+    number = 1 + sum(message.kind is NotificationKind.CORRECTION for message in known)
+    return await asyncio.to_thread(_compose_correction, cafe, date, version, orders, snapshot, number)
+
+
+def _compose_list(cafe: Cafe, date: dt.date, version: int, orders: Sequence[PlacedOrder]) -> DayMessage:
+    """Write the order list. In a thread: with thousands of orders it takes longer than the event loop may stand still."""
+    parts = render(NotificationKind.ORDERS, cafe, None, {"orders": day_orders(date, orders)})
+    return DayMessage(NotificationKind.ORDERS, version, parts, snapshot_of(orders))
+
+
+def _compose_correction(
+    cafe: Cafe, date: dt.date, version: int, orders: Sequence[PlacedOrder], known: Snapshot, number: int
+) -> DayMessage | None:
+    """Write the correction with this number, if orders have changed. In a thread, like the order list."""
+    changes, notes = changes_since(known, orders)
     if not changes and not notes:
         return None
-    number = 1 + sum(message.kind is NotificationKind.CORRECTION for message in known)
-    correction = order_message.Correction(number, changes, notes, day)
-    return DayMessage(NotificationKind.CORRECTION, version, {"correction": correction}, snapshot_of(orders))
+    correction = order_message.Correction(number, changes, notes, day_orders(date, orders))
+    parts = render(NotificationKind.CORRECTION, cafe, None, {"correction": correction})
+    return DayMessage(NotificationKind.CORRECTION, version, parts, snapshot_of(orders))

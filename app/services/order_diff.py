@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import TypedDict
 
-from app.models import MenuCategory, Order, OrderItem
+from app.models import MenuCategory
+from app.services.orders import PlacedItem, PlacedOrder
 from app.telegram.order_message import Change, DayOrders, Dish, Extra, Meal, NewNote
 
 
@@ -28,8 +29,8 @@ type Snapshot = dict[str, UserOrder]
 """The orders of a day by the user's Telegram id."""
 
 
-def day_orders(date: dt.date, orders: Sequence[Order]) -> DayOrders:
-    """Convert the orders of a day, with users and items, for the order list."""
+def day_orders(date: dt.date, orders: Sequence[PlacedOrder]) -> DayOrders:
+    """Convert the orders of a day for the order list."""
     return DayOrders(
         date=date,
         meals=[_meal(order) for order in orders],
@@ -38,7 +39,7 @@ def day_orders(date: dt.date, orders: Sequence[Order]) -> DayOrders:
     )
 
 
-def _quantities(items: Iterable[OrderItem]) -> list[tuple[str, int]]:
+def _quantities(items: Iterable[PlacedItem]) -> list[tuple[str, int]]:
     """Add up the menu items under the names that they were ordered by: by category, the most ordered first."""
     quantities: Counter[tuple[MenuCategory, int, str]] = Counter()
     for item in items:
@@ -52,11 +53,11 @@ def _quantities(items: Iterable[OrderItem]) -> list[tuple[str, int]]:
     return [(name, quantity) for (_, _, name), quantity in sorted(quantities.items(), key=sort_key)]
 
 
-def snapshot_of(orders: Sequence[Order]) -> Snapshot:
+def snapshot_of(orders: Sequence[PlacedOrder]) -> Snapshot:
     """Make the snapshot that a cafe knows after a message with these orders."""
     return {
         str(order.user_tgid): UserOrder(
-            person=order.user.name,
+            person=order.user_name,
             notes=order.notes,
             items=[
                 (f"combo {order.combo_id}", order.combo_name, 1),
@@ -67,7 +68,7 @@ def snapshot_of(orders: Sequence[Order]) -> Snapshot:
     }
 
 
-def changes_since(known: Snapshot, orders: Sequence[Order]) -> tuple[list[Change], list[NewNote]]:
+def changes_since(known: Snapshot, orders: Sequence[PlacedOrder]) -> tuple[list[Change], list[NewNote]]:
     """Find the changes that the cafe does not know: user by user, first what is less, then what is more, and new notes."""
     present = snapshot_of(orders)
     changes: list[Change] = []
@@ -93,9 +94,9 @@ def _changes(
     return sorted(found, key=lambda change: change.quantity > 0)
 
 
-def _meal(order: Order) -> Meal:
+def _meal(order: PlacedOrder) -> Meal:
     return Meal(
-        person=order.user.name,
+        person=order.user_name,
         combo=order.combo_name,
         price=order.combo_price,
         dishes=[Dish(dish.name, dish.category.value) for dish in order.dishes],

@@ -195,7 +195,7 @@ async def test_the_orders_of_a_day_take_two_statements(
         with statements(clients) as sent:
             found = await orders_service.find_orders_of_day(session, lunch.cafe.id, DATE)
 
-    assert [order.user.name for order in found] == ["Anna", "Boris", "Clara"]
+    assert [order.user_name for order in found] == ["Anna", "Boris", "Clara"]
     assert sum(len(order.items) for order in found) == 8
     assert len(sent) == 2
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import date
 from decimal import Decimal
 
 import orjson
@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.models import MenuCategory, Order, OrderItem, User
+from app.models import MenuCategory
 from app.services.order_diff import Snapshot, changes_since, day_orders, snapshot_of
+from app.services.orders import PlacedItem, PlacedOrder
 from app.telegram.order_message import Change, Dish, Extra, NewNote
 
 DAY = date(2026, 3, 5)
@@ -30,36 +31,25 @@ def an_order(
     soup_name: str | None = None,
     extras: Mapping[int, int] | None = None,
     notes: str = "",
-) -> Order:
+) -> PlacedOrder:
     """Make a user's order: a combo with a soup, and extras by their ids."""
-    return Order(
+    return PlacedOrder(
         user_tgid=tgid,
-        user=User(tgid=tgid, name=person or USER_NAMES[tgid]),
-        cafe_id=1,
-        date=DAY,
+        user_name=person or USER_NAMES[tgid],
         combo_id=combo,
         combo_name=COMBOS[combo],
         combo_price=Decimal(10),
         total_price=Decimal(10),
         notes=notes,
-        updated_at=datetime(2026, 3, 4, 9, tzinfo=UTC),
-        items=[
-            OrderItem(menu_item_id=soup, name=soup_name or SOUPS[soup], category=MenuCategory.SOUP, quantity=1),
-            *(
-                OrderItem(
-                    menu_item_id=extra,
-                    name=EXTRAS[extra],
-                    category=MenuCategory.EXTRA,
-                    price=Decimal("1.50"),
-                    quantity=quantity,
-                )
-                for extra, quantity in (extras or {}).items()
-            ),
+        dishes=[PlacedItem(soup, soup_name or SOUPS[soup], MenuCategory.SOUP, 1, Decimal(0))],
+        extras=[
+            PlacedItem(extra, EXTRAS[extra], MenuCategory.EXTRA, quantity, quantity * Decimal("1.50"))
+            for extra, quantity in (extras or {}).items()
         ],
     )
 
 
-def known(*orders: Order) -> Snapshot:
+def known(*orders: PlacedOrder) -> Snapshot:
     """Make the snapshot that a cafe knows, as it comes back from the database."""
     snapshot: Snapshot = orjson.loads(orjson.dumps(snapshot_of(orders)))
     return snapshot
@@ -177,19 +167,21 @@ user_orders = st.builds(
 days = st.lists(user_orders, unique_by=lambda order: order.user_tgid)
 
 
-def portions_of(orders: list[Order]) -> Counter[tuple[str, str]]:
+def portions_of(orders: list[PlacedOrder]) -> Counter[tuple[str, str]]:
     """Count the portions of each item by user name."""
     portions: Counter[tuple[str, str]] = Counter()
     for order in orders:
-        portions[order.user.name, order.combo_name] += 1
+        portions[order.user_name, order.combo_name] += 1
         for item in order.items:
-            portions[order.user.name, item.name] += item.quantity
+            portions[order.user_name, item.name] += item.quantity
     return portions
 
 
 @given(before=days, after=days)
 @settings(max_examples=50, deadline=None)
-def test_the_known_orders_and_the_changes_are_the_present_orders(before: list[Order], after: list[Order]) -> None:
+def test_the_known_orders_and_the_changes_are_the_present_orders(
+    before: list[PlacedOrder], after: list[PlacedOrder]
+) -> None:
     """The known portions with the changes are the present portions."""
     changes, _ = changes_since(known(*before), after)
 
@@ -201,7 +193,7 @@ def test_the_known_orders_and_the_changes_are_the_present_orders(before: list[Or
 
 @given(day=days)
 @settings(max_examples=50, deadline=None)
-def test_known_orders_make_no_changes(day: list[Order]) -> None:
+def test_known_orders_make_no_changes(day: list[PlacedOrder]) -> None:
     """Orders that the cafe knows make no changes."""
     assert changes_since(known(*day), day) == ([], [])
 
