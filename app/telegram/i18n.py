@@ -39,9 +39,10 @@ def _n(singular: str, plural: str, n: int, locale: str) -> str:
 
 def escape(text: str) -> str:
     """Escape text that users write, and isolate right-to-left text from its surroundings."""
-    text = text.translate(DIRECTIONAL_CONTROLS)
-    if any(unicodedata.bidirectional(character) in RIGHT_TO_LEFT for character in text):
-        text = f"{FIRST_STRONG_ISOLATE}{text}{POP_ISOLATE}"
+    if not text.isascii():
+        text = text.translate(DIRECTIONAL_CONTROLS)
+        if any(unicodedata.bidirectional(character) in RIGHT_TO_LEFT for character in text):
+            text = f"{FIRST_STRONG_ISOLATE}{text}{POP_ISOLATE}"
     return escape_html(text, quote=False)
 
 

@@ -150,14 +150,17 @@ def _new_note(note: NewNote, locale: str) -> str:
 def _split(title: str, blocks: Iterable[str], totals: str) -> list[str]:
     """Fill messages with whole blocks, the totals last. Only a block that is longer than a message is split itself."""
     room = MESSAGE_MAX_CHARACTERS - REMARK_CHARACTERS - length(f"{title} (99/99)\n{RULE}\n")
-    bodies = [""]
+    bodies: list[str] = []
+    used = 0
     for separator, block in [*(("\n", block) for block in blocks), (f"\n{RULE}\n", totals)]:
         for piece in _split_block(block, room):
-            joined = f"{bodies[-1]}{separator}{piece}" if bodies[-1] else piece
-            if length(joined) <= room:
-                bodies[-1] = joined
+            joined = used + len(separator) + length(piece)
+            if bodies and joined <= room:
+                bodies[-1] += separator + piece
+                used = joined
             else:
                 bodies.append(piece)
+                used = length(piece)
     if len(bodies) == 1:
         return [f"{title}\n{RULE}\n{bodies[0]}"]
     return [f"{title} ({number}/{len(bodies)})\n{RULE}\n{body}" for number, body in enumerate(bodies, start=1)]
