@@ -23,12 +23,17 @@ from app.validation import Input, range_rule, validate_input
 DEFAULT_PAGE_SIZE = 20
 MAX_PAGE_SIZE = 100
 
+MAX_SKIP = 10_000
+"""PostgreSQL reads the skipped rows as well. A cursor reads only its page."""
+
 Key = str | int | date | datetime
 
 
 def _validate_skip(value: int) -> int:
     if value < 0:
         raise ValueError("must not be negative")
+    if value > MAX_SKIP:
+        raise ValueError(f"must be at most {MAX_SKIP}; use `after` to go further")
     return value
 
 

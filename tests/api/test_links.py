@@ -6,6 +6,7 @@ import pytest
 
 from app.clients import Clients
 from app.models import Cafe, LinkRequest, LinkRequestStatus
+from app.services.pagination import MAX_SKIP
 from tests.apis import CHAT, OTHER_CHAT, ApiClient, rows, walk
 from tests.conftest import MANAGER_TGID, add_cafe
 
@@ -206,7 +207,7 @@ async def test_skip_leaves_rows_out(manager_client: ApiClient, requests: list[Li
 
 async def test_skip_may_go_beyond_the_end(manager_client: ApiClient, requests: list[LinkRequest]) -> None:
     """A `skip` beyond the end gives an empty page."""
-    answer = await manager_client("link_requests", skip=2**31 - 1)
+    answer = await manager_client("link_requests", skip=MAX_SKIP)
 
     assert (answer.data["items"], answer.data["page_info"]["has_next_page"]) == ([], False)
 

@@ -86,7 +86,7 @@ BAD_CHAT_IDS: tuple[object, ...] = (
 )
 BAD_BOOLEANS: tuple[object, ...] = (None, "true", 1, {})
 BAD_PAGE_SIZES: tuple[object, ...] = (0, -1, 101, 2**31, "x", "", 1.5, "9" * 5000)
-BAD_SKIPS: tuple[object, ...] = (-1, 2**31, "x")
+BAD_SKIPS: tuple[object, ...] = (-1, 10_001, 2**31, "x")
 BAD_IDS = ("x", "0", "-1", "1.0", "1e3", " 1", "１", str(2**63), "9" * 5000, "\0", "1;")
 BAD_DATES: tuple[object, ...] = (
     "x",

@@ -20,7 +20,7 @@ from app.errors import BadInput
 from app.models import Cafe
 from app.resolvers.cafes import BY_NAME
 from app.resolvers.links import NEWEST_FIRST
-from app.services.pagination import MAX_PAGE_SIZE, PageRequest, SortOrder, paginate, paginate_list
+from app.services.pagination import MAX_PAGE_SIZE, MAX_SKIP, PageRequest, SortOrder, paginate, paginate_list
 from app.validation import validate_input
 
 BY_TIME: SortOrder[Cafe] = SortOrder(
@@ -229,7 +229,8 @@ def test_a_page_has_1_to_100_rows(first: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "field"), [({"first": 0}, "first"), ({"first": 101}, "first"), ({"skip": -1}, "skip")]
+    ("wrong", "field"),
+    [({"first": 0}, "first"), ({"first": 101}, "first"), ({"skip": -1}, "skip"), ({"skip": 10_001}, "skip")],
 )
 def test_a_number_out_of_its_range_is_bad_input(wrong: dict[str, int], field: str) -> None:
     """A page size or a number of skipped rows out of its range raises BadInput for its field."""
@@ -237,6 +238,13 @@ def test_a_number_out_of_its_range_is_bad_input(wrong: dict[str, int], field: st
         validate_input(PageRequest.collect(**wrong))
 
     assert refused.value.field == field
+
+
+def test_skip_has_a_limit() -> None:
+    """A page may skip 10,000 rows. For more the error names the cursor, which costs less."""
+    assert PageRequest(skip=MAX_SKIP).skip == MAX_SKIP
+    with pytest.raises(BadInput, match="use `after`"):
+        validate_input(PageRequest.collect(skip=MAX_SKIP + 1))
 
 
 async def test_the_total_is_counted_only_on_request(clients: Clients, cafe: Cafe) -> None:
