@@ -18,8 +18,8 @@ log = get_log(__name__)
 GRACEFUL_SHUTDOWN_S = 20
 """Requests in progress get this long. With the clean-up after them, a process exits within 30 s of SIGTERM."""
 
-WEBSOCKET_MAX_BYTES = 1_000_000
-"""The limit of a body over HTTP: a message has the same documents."""
+WEBSOCKET_MAX_BYTES = 65_536
+"""A longer message closes the socket with 1009. A document has up to 20,000 characters."""
 
 WEBSOCKET_PING_S = 20.0
 """A peer that does not answer a ping for the same time is disconnected."""

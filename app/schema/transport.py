@@ -96,7 +96,10 @@ class Socket(BaseGraphQLTransportWSHandler[OperationContext, None]):
 
     @override
     async def handle_connection_init(self, message: ConnectionInitMessage) -> None:
-        """Verify the token in the payload, if there is one, and close the socket when it expires."""
+        """Verify the token in the payload, if there is one, and close the socket when it expires.
+
+        The rest of the payload is dropped: Strawberry would keep it as long as the socket is open.
+        """
         payload = message.get("payload")
         if isinstance(payload, dict):
             authorization = next((value for name, value in payload.items() if name.lower() == "authorization"), None)
@@ -108,8 +111,8 @@ class Socket(BaseGraphQLTransportWSHandler[OperationContext, None]):
                     return
                 self.context.caller = Caller(authorization)
                 self._close_at(claims.expires_at)
-        elif payload is None:
-            message.pop("payload", None)
+        if isinstance(payload, dict | None):
+            message["payload"] = {}
         await super().handle_connection_init(message)
 
     @override

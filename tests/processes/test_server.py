@@ -12,9 +12,10 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
+from websockets.asyncio.client import connect
 
 from app.dev.ports import free_port
-from app.processes.server import WebSocketProtocol
+from app.processes.server import WEBSOCKET_MAX_BYTES, WebSocketProtocol
 from tests.servers import DEADLINE_S, POLL_S, until
 
 pytestmark = pytest.mark.slow
@@ -28,6 +29,7 @@ PROGRAM = """
 import sys
 from contextlib import asynccontextmanager
 from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
 from app.processes import health
 from app.processes.background import run_background
 from app.processes.server import serve
@@ -37,12 +39,17 @@ async def work():
     if sys.argv[1] == "fail":
         raise RuntimeError("it fails")
 
+async def echo(socket):
+    await socket.accept()
+    while True:
+        await socket.send_text(await socket.receive_text())
+
 @asynccontextmanager
 async def lifespan(app):
     async with run_background(app, work()):
         yield
 
-sys.exit(serve(Starlette(routes=health.routes, lifespan=lifespan), Settings(_env_file=None), 0))
+sys.exit(serve(Starlette(routes=[*health.routes, WebSocketRoute("/echo", echo)], lifespan=lifespan), Settings(_env_file=None), 0))
 """
 
 
@@ -112,7 +119,7 @@ async def test_a_peer_that_does_not_read_is_dropped() -> None:
     await serving
 
 
-async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def open_idle(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Make a request on a connection that stays open."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -127,8 +134,8 @@ async def test_an_idle_connection_stays_open_as_long_as_the_setting_says() -> No
     for port in ports:
         await answers(port)
 
-    older, writer = await connect(ports[0])
-    younger, other_writer = await connect(ports[1])
+    older, writer = await open_idle(ports[0])
+    younger, other_writer = await open_idle(ports[1])
     async with asyncio.timeout(DEADLINE_S):
         await younger.read()
 
@@ -139,6 +146,23 @@ async def test_an_idle_connection_stays_open_as_long_as_the_setting_says() -> No
     for process in processes:
         process.kill()
         await process.wait()
+
+
+async def test_a_message_has_a_limit() -> None:
+    """A message of the maximum size is read; a longer one closes the socket with 1009."""
+    port = free_port()
+    process = await program("serve", port)
+    await answers(port)
+
+    async with asyncio.timeout(DEADLINE_S), connect(f"ws://127.0.0.1:{port}/echo", proxy=None) as socket:
+        await socket.send("x" * WEBSOCKET_MAX_BYTES)
+        assert len(await socket.recv()) == WEBSOCKET_MAX_BYTES
+        await socket.send("x" * (WEBSOCKET_MAX_BYTES + 1))
+        await socket.wait_closed()
+
+    assert socket.close_code == 1009
+    process.terminate()
+    await process.wait()
 
 
 async def test_sigterm_ends_a_process_with_0() -> None:
