@@ -47,7 +47,8 @@ def create_app(settings: Settings) -> Starlette:
 
     schema = create_schema(introspection=settings.graphql_introspection)
     openapi = create_openapi(schema, version("lunch-bot"))
-    graphql = GraphQLEndpoint(schema, graphiql=STATIC / "graphiql.html", allowed_origins=settings.cors_origins)
+    graphiql = STATIC / "graphiql.html" if settings.graphql_introspection else None  # it needs introspection
+    graphql = GraphQLEndpoint(schema, graphiql=graphiql, allowed_origins=settings.cors_origins)
 
     async def openapi_json(_request: Request) -> Response:
         return JSONResponse(openapi)

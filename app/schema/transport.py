@@ -168,17 +168,18 @@ def _is_message(message: object) -> bool:
 
 
 class GraphQLEndpoint(GraphQL[OperationContext, None]):
-    """The endpoint `/graphql`: HTTP, Server-Sent Events, WebSocket, and GraphiQL for a browser."""
+    """The endpoint `/graphql`: HTTP, Server-Sent Events, WebSocket, and for a browser GraphiQL, if a page is given."""
 
     graphql_transport_ws_handler_class = Socket
     websocket_adapter_class = Adapter
 
-    def __init__(self, schema: Schema, *, graphiql: Path, allowed_origins: tuple[str, ...]) -> None:
+    def __init__(self, schema: Schema, *, graphiql: Path | None, allowed_origins: tuple[str, ...]) -> None:
         super().__init__(
             schema,
             subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_SSE_PROTOCOL),
             max_subscriptions_per_connection=None,
             allowed_origins=allowed_origins,
+            graphql_ide=None if graphiql is None else "graphiql",
         )
         self._graphiql = graphiql
 
@@ -205,6 +206,7 @@ class GraphQLEndpoint(GraphQL[OperationContext, None]):
 
     @override
     async def render_graphql_ide(self, request: Request) -> Response:
+        assert self._graphiql is not None
         return FileResponse(self._graphiql, headers={"Cache-Control": "no-cache"})
 
     @override

@@ -321,3 +321,14 @@ async def test_introspection_can_be_disabled(settings: Settings, people: None) -
         response = await ask(api, "{ __schema { queryType { name } } }")
 
     assert codes(response) == {"GRAPHQL_INVALID"}
+
+
+@pytest.mark.parametrize(("introspection", "served"), [(True, (200, "text/html")), (False, (404, JSON))])
+async def test_graphiql_needs_introspection(
+    settings: Settings, people: None, introspection: bool, served: tuple[int, str]
+) -> None:
+    """A browser gets GraphiQL only if it may read the schema."""
+    async with calling_api(settings.model_copy(update={"graphql_introspection": introspection})) as api:
+        page = await api.get("/graphql", headers={"Accept": "text/html"})
+
+    assert (page.status_code, page.headers["content-type"].split(";")[0]) == served
