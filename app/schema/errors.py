@@ -6,6 +6,7 @@ from contextlib import aclosing
 from typing import Any
 
 from graphql import ArgumentNode, GraphQLError, ValueNode, VariableDefinitionNode
+from strawberry.exceptions import MissingQueryError
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.types.execution import PreExecutionError
 from strawberry.utils.str_converters import to_camel_case
@@ -103,6 +104,8 @@ def _to_domain_error(error: GraphQLError) -> LunchbotError:
             return BadInput(_name(error), str(refused))
         case CannotGetOperationTypeError() | InvalidOperationTypeError():
             return GraphQLInvalid(error.message)
+        case MissingQueryError():
+            return GraphQLInvalid("The request has no document.")
         case RecursionError() if error.path is None:
             return GraphQLInvalid("The document is nested too deeply.")
         case raised:

@@ -49,6 +49,7 @@ NOT_MESSAGES: dict[str, str | bytes] = {
     "no payload": '{"type": "subscribe", "id": "1"}',
     "payload is a string": '{"type": "subscribe", "id": "1", "payload": "{ __typename }"}',
     "no query": '{"type": "subscribe", "id": "1", "payload": {}}',
+    "query is null": '{"type": "subscribe", "id": "1", "payload": {"query": null}}',
     "query is a number": '{"type": "subscribe", "id": "1", "payload": {"query": 1}}',
     "variables are a list": '{"type": "subscribe", "id": "1", "payload": {"query": "{ __typename }", "variables": []}}',
     "name is a number": '{"type": "subscribe", "id": "1", "payload": {"query": "{ __typename }", "operationName": 1}}',
