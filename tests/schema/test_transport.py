@@ -1,5 +1,6 @@
 """GraphQL over HTTP: https://graphql.github.io/graphql-over-http/draft/."""
 
+import re
 from typing import Any
 
 import httpx
@@ -10,6 +11,8 @@ from app.models import Cafe, LinkRequest
 from app.settings import Settings
 from tests.apis import calling_api, rows
 from tests.conftest import MANAGER_TGID
+
+CODE = re.compile(r'"code":"(\w+)"')
 
 JSON = "application/json"
 GRAPHQL_RESPONSE = "application/graphql-response+json"
@@ -38,6 +41,13 @@ NOT_EXECUTED = {
     "too many directives": "{ me { tgid " + "@include(if: true) " * 51 + "} }",
     "too costly": "{ " + "cafes(first: 100) { nodes { id name description } } " * 40 + "}",
     "too many tokens": "{ me { " + "tgid " * 2000 + "} }",
+    "too long": "{ me { tgid } } #" + "x" * 20_000,
+    "too many comments": "{ me { tgid } }" + "#\n" * 2_000,
+    "too many fields of one name": "{ " + "me { tgid } " * 140 + "}",
+    "several introspections": "{ " + " ".join(f"a{n}: __schema {{ types {{ name }} }}" for n in range(20)) + " }",
+    "too costly with a variable": "query ($n: Int! = 100) { "
+    + " ".join(f"a{n}: cafes(first: $n) {{ nodes {{ id name description }} }}" for n in range(30))
+    + " }",
     "unicode": '{ cafes(after: "\\ud800") { nodes { id } } }',
 }
 
@@ -161,6 +171,57 @@ async def test_a_literal_is_checked_like_a_variable(graphql: httpx.AsyncClient, 
         [problem] = error["extensions"]["details"]["errors"]
         assert error["extensions"] == bad_input(field, problem["detail"])
     assert await rows(clients) == before
+
+
+PAGES = (
+    "query ($n: Int!) { "
+    + " ".join(f"a{n}: cafes(first: $n) {{ nodes {{ id name description }} }}" for n in range(30))
+    + " }"
+)
+
+
+async def test_a_variable_costs_its_value(graphql: httpx.AsyncClient, cafe: Cafe) -> None:
+    """A page size of 20 is within the cost, 100 is beyond it, and a wrong value is BAD_INPUT, whatever came before."""
+    answers = [await ask(graphql, PAGES, variables={"n": n}) for n in (20, 100, 20, 101, "20", None)]
+
+    assert [codes(answer) if "errors" in answer.json() else None for answer in answers] == [
+        None,
+        {"GRAPHQL_INVALID"},
+        None,
+        {"BAD_INPUT"},
+        {"BAD_INPUT"},
+        {"BAD_INPUT"},
+    ]
+
+
+NOTHING_TO_EXECUTE: dict[str, dict[str, Any]] = {
+    "no query": {},
+    "null": {"query": None},
+    "empty": {"query": ""},
+    "white space": {"query": " \n"},
+    "a comment": {"query": "# x"},
+    "only a fragment": {"query": "fragment f on Query { me { tgid } }"},
+    "unknown name": {"query": "query A { me { tgid } }", "operationName": "B"},
+    "empty name": {"query": "query A { me { tgid } }", "operationName": ""},
+    "several operations": {"query": "query A { me { tgid } } query B { me { tgid } }"},
+    "several subscriptions": {
+        "query": "subscription A { linkRequestUpdates { id } } subscription B { linkRequestUpdates { id } }"
+    },
+    "too long": {"query": "{ me { tgid } } #" + "x" * 20_000},
+    "too costly": {"query": PAGES, "variables": {"n": 100}},
+}
+
+
+async def test_a_stream_without_an_operation_is_refused(graphql: httpx.AsyncClient) -> None:
+    """A request for an event stream that has nothing to execute gets the same code as one for a single answer."""
+    answers = {
+        name: await graphql.post("/graphql", json=request, headers={"Accept": "text/event-stream"})
+        for name, request in NOTHING_TO_EXECUTE.items()
+    }
+
+    assert {name: tuple(CODE.findall(answer.text)) for name, answer in answers.items()} == dict.fromkeys(
+        NOTHING_TO_EXECUTE, ("GRAPHQL_INVALID",)
+    )
 
 
 async def test_a_malformed_request_is_answered_in_json(called: httpx.AsyncClient) -> None:

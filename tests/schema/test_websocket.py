@@ -70,7 +70,6 @@ async def test_a_socket_is_acknowledged(served: Served) -> None:
     assert answers == [{"type": "connection_ack"}] * len(payloads)
 
 
-async def test_completing_an_unknown_operation_is_accepted(socket: Socket) -> None:
 async def test_the_payload_is_not_kept(served: Served, manager_token: str) -> None:
     """An open socket keeps nothing of `connection_init` but the authorization."""
     async with connected(served) as socket:
@@ -82,6 +81,7 @@ async def test_the_payload_is_not_kept(served: Served, manager_token: str) -> No
     assert kept == []
 
 
+async def test_completing_an_unknown_operation_is_accepted(socket: Socket) -> None:
     """Server and client may end an operation at the same time."""
     await socket.say({"type": "complete", "id": "never"})
 
@@ -206,6 +206,15 @@ WRONG = {
     "subscription { a: linkRequestUpdates { id } b: linkRequestUpdates { id } }": "GRAPHQL_INVALID",
     "{ " + "a { " * 600 + "b" + " }" * 601: "GRAPHQL_INVALID",
     "fragment f on Query { me { tgid } }": "GRAPHQL_INVALID",
+    "": "GRAPHQL_INVALID",
+    " \n": "GRAPHQL_INVALID",
+    "# x": "GRAPHQL_INVALID",
+    "query A { me { tgid } } query B { me { tgid } }": "GRAPHQL_INVALID",
+    "subscription A { linkRequestUpdates { id } } subscription B { linkRequestUpdates { id } }": "GRAPHQL_INVALID",
+    "{ me { tgid } } #" + "x" * 20_000: "GRAPHQL_INVALID",
+    "query ($n: Int! = 100) { "
+    + " ".join(f"a{n}: cafes(first: $n) {{ nodes {{ id name description }} }}" for n in range(30))
+    + " }": "GRAPHQL_INVALID",
 }
 
 
