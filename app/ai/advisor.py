@@ -22,6 +22,7 @@ from app.ai.gemini import (
 from app.ai.key_pool import Grant, KeyPool
 from app.ai.prompts import Advice, Prompt
 from app.log import get_log
+from app.redaction import redact
 
 log = get_log(__name__)
 
@@ -109,7 +110,7 @@ async def _attempt(gemini: Gemini, pool: KeyPool, prompt: Prompt, timeout_s: flo
 
 
 async def _record(pool: KeyPool, grant: Grant, error: KeyFailed | GeminiError) -> None:
-    problem = str(error)
+    problem = redact(str(error))
     match error:
         case DayExhausted():
             await pool.cool_down_until_reset(grant, problem)

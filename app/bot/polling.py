@@ -16,7 +16,8 @@ from app.bot.dispatcher import set_commands, setup_attempts
 from app.bot.handling import UpdateHandler
 from app.bot.turns import TooManyWaiting
 from app.clients import Clients
-from app.log import get_log, without_bot_tokens
+from app.log import get_log
+from app.redaction import redact
 from app.telegram.sender import CALL_TIMEOUT_S
 
 log = get_log(__name__)
@@ -168,4 +169,4 @@ class Polling:
 
 def _describe(error: Exception) -> str:
     """Describe a failed call. An answer that cannot be decoded is left out: it has what people wrote."""
-    return without_bot_tokens(str(getattr(error, "message", None) or repr(error)))
+    return redact(str(getattr(error, "message", None) or repr(error)))

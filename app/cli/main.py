@@ -18,6 +18,7 @@ from app.cli.running import (
     run_process,
     show_help,
 )
+from app.redaction import redact
 from app.settings import ApiSettings, BotSettings, SettingsError, TelegramSettings
 
 cli = typer.Typer(
@@ -55,7 +56,7 @@ def main() -> None:
 
 
 def _exit(message: str, status: int) -> None:
-    for line in message.splitlines():
+    for line in redact(message).splitlines():
         print(f"lunch-bot: {line}", file=sys.stderr)
     sys.exit(status)
 

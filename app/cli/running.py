@@ -52,11 +52,13 @@ def run_process(process: str, settings_type: type[Settings]) -> int:
 
     The settings are read first: importing the libraries of a process takes seconds.
     """
-    settings = settings_type.load()
     from app.log import configure
+
+    configure(process)  # before the libraries are imported, so that their warnings are lines of the log, too
+    settings = settings_type.load()
+    configure(process, settings)
     from app.processes.server import serve
 
-    configure(settings, process)
     create_app: Callable[[Settings], Starlette] = import_module(f"app.processes.{process}").create_app
     return serve(create_app(settings), settings, DEFAULT_PORTS[process])
 
@@ -67,7 +69,7 @@ def with_clients[R](settings: Settings, work: "Callable[[Clients], Awaitable[R]]
     from app.log import configure
 
     quiet = {"log_level": "WARNING"} if settings.log_level == "INFO" else {}
-    configure(settings.model_copy(update=quiet), "cli")  # a command prints its own progress
+    configure("cli", settings.model_copy(update=quiet))  # a command prints its own progress
 
     async def run() -> R:
         async with open_clients(settings) as clients:

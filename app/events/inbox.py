@@ -23,6 +23,7 @@ from app.events.outbox import record_raw
 from app.events.types import Event, Topic
 from app.log import get_log, log_context
 from app.models import Inbox
+from app.redaction import redact
 
 log = get_log(__name__)
 
@@ -97,7 +98,7 @@ def _key_with_source(received: ReceivedEvent) -> str:
 
 
 async def _dead_letter(clients: Clients, record: ConsumerRecord, error: Exception, attempts: int) -> None:
-    reason = f"{type(error).__name__}: {error}"[:ERROR_MAX_CHARACTERS].encode(errors="backslashreplace").decode()
+    reason = redact(f"{type(error).__name__}: {error}")[:ERROR_MAX_CHARACTERS].encode(errors="backslashreplace").decode()
     log.warning("event.dead_letter", error=reason)
     DEAD_LETTERS.labels(record.topic).inc()
     headers = headers_of_record(record) | {

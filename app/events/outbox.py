@@ -14,6 +14,7 @@ from app.clients import Clients
 from app.events.cloudevents import headers_of
 from app.events.types import Event, Topic
 from app.models import DeadLetter, Outbox
+from app.redaction import redact
 
 library_log = logging.getLogger("faststream.outbox")
 
@@ -54,6 +55,7 @@ def outbox_broker(clients: Clients, graceful_timeout_s: float) -> OutboxBroker:
         apply_types=False,
         logger=library_log,
         graceful_timeout=graceful_timeout_s,
+        last_exception_renderer=lambda error: redact(repr(error)),
     )
 
 

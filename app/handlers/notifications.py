@@ -13,8 +13,9 @@ from app.clients import Clients
 from app.errors import ServiceUnavailable, as_lunchbot_error
 from app.events.outbox import outbox_broker, raw_message, record
 from app.events.types import NotificationFailed, NotificationSent
-from app.log import get_log, without_bot_tokens
+from app.log import get_log
 from app.models import Notification
+from app.redaction import redact
 from app.services.links import migrate_chat, unlink_unreachable_chat
 from app.services.notification_kinds import KINDS, locale_of_kind
 from app.services.notifications import (
@@ -230,7 +231,7 @@ async def _handle_failure(
     """
     async with clients.db() as session:
         row = await get_notification(session, notification.id, is_locked=True)
-        message = without_bot_tokens(str(error))
+        message = redact(str(error))
         row.record_failure(message, is_uncertain=was_uncertain or isinstance(error, DeliveryUnknown))
         if isinstance(error, RetryAfter):
             if error.retry_after >= LATE_S:
@@ -245,7 +246,7 @@ async def _handle_failure(
 
 
 async def _fail(clients: Clients, session: AsyncSession, notification: Notification, error: Exception) -> None:
-    message = without_bot_tokens(str(error))
+    message = redact(str(error))
     log.warning("notification.failed", notification=notification.id, error=message)
     notification.fail(message)
     await record(session, NotificationFailed.of(notification))

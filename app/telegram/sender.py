@@ -25,6 +25,7 @@ from aiogram.types import InlineKeyboardMarkup
 from aiohttp import ClientConnectorError
 
 from app.log import get_log
+from app.redaction import redact
 
 log = get_log(__name__)
 
@@ -160,9 +161,9 @@ def _to_domain_error(error: AiogramError) -> NotSent | DeliveryUnknown:
         case TelegramUnauthorizedError() | TelegramNotFound():  # the bot itself is unknown
             return Unreachable(error.message)
         case TelegramNetworkError() if isinstance(error.__cause__, ClientConnectorError):
-            return Unreachable(error.message)
+            return Unreachable(redact(error.message))
         case _:  # a time-out, a broken connection, a 5xx, or a load balancer's 502 in HTML
-            return DeliveryUnknown(str(error))
+            return DeliveryUnknown(redact(str(error)))  # it may contain the address, and so the token
 
 
 def retry_after_of(error: TelegramAPIError) -> float | None:

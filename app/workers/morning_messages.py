@@ -11,7 +11,7 @@ from sqlmodel import col, select
 
 from app.ai.recommendation import Recommendation
 from app.clients import Clients
-from app.log import get_log, without_bot_tokens
+from app.log import get_log
 from app.models import ItemStatus, Language, RecommendationItem, User
 from app.services.failures import count_failure
 from app.telegram import texts
@@ -122,6 +122,6 @@ async def _send(clients: Clients, bot: Bot, limiter: Limiter, item: Recommendati
             row.notified_at = None
         return Outcome.DEFERRED
     except (NotSent, DeliveryUnknown) as error:
-        log.debug("morning_message.dropped", tgid=item.user_tgid, error=without_bot_tokens(str(error)))
+        log.debug("morning_message.dropped", tgid=item.user_tgid, error=str(error))
         return Outcome.DROPPED
     return Outcome.SENT

@@ -18,6 +18,7 @@ from app.clients import Clients
 from app.errors import BadInput, ServiceUnavailable, as_lunchbot_error
 from app.log import get_log
 from app.models import PauseReason, RecommendationRun, RunStatus
+from app.redaction import redact
 from app.services import run_items, runs
 from app.services.failures import count_failure
 from app.services.gemini_keys import key_pool
@@ -226,7 +227,7 @@ async def _record_done(clients: Clients, date: dt.date, tgid: int, recommendatio
 
 async def _record_failure(clients: Clients, date: dt.date, tgid: int, error: str, fails_after: int | None) -> None:
     async with clients.db() as session:
-        await run_items.record_failure(session, date, tgid, error, fails_after)
+        await run_items.record_failure(session, date, tgid, redact(error), fails_after)
 
 
 async def _record_unexpected_failure(clients: Clients, date: dt.date, tgid: int, error: Exception) -> None:

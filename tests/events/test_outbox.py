@@ -12,12 +12,13 @@ import pytest
 import sqlalchemy as sa
 from aiokafka import ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient
+from faststream_outbox import NoRetry, OutboxMessage
 
 from app.auth.context import Context
 from app.clients import Clients, open_clients
 from app.dev.embedded import Kafka
 from app.events.kafka import _create_missing_topics, connect
-from app.events.outbox import KAFKA_QUEUE, record, record_raw
+from app.events.outbox import KAFKA_QUEUE, Task, enqueue, outbox_broker, raw_message, record, record_raw
 from app.events.relay import RELAY_LOCK
 from app.events.types import CafeNotificationsChanged, Topic
 from app.models import Cafe, DeadLetter, Outbox
@@ -394,3 +395,28 @@ async def until_leased(clients: Clients, rows: int) -> None:
                 if await session.scalar(leased) == rows:
                     return
             await asyncio.sleep(POLL_S)
+
+
+class Failing(Task):
+    """A task whose work fails."""
+
+    queue = "failing"
+
+
+async def test_a_dead_letter_shows_no_secret(clients: Clients) -> None:
+    """The reason of a dead letter is the error, without the token that an address in it contains."""
+    broker = outbox_broker(clients, graceful_timeout_s=1)
+
+    @broker.subscriber(Failing.queue, retry_strategy=NoRetry(), decoder=raw_message)
+    async def fail(message: OutboxMessage) -> None:
+        raise ValueError("POST https://api.telegram.org/bot42:the-token/sendMessage")
+
+    async with clients.db() as session:
+        await enqueue(session, Failing())
+    await broker.start()
+    await until_empty(clients, Failing.queue)
+    await broker.stop()
+
+    async with clients.db() as session:
+        reason = await session.scalar(sa.select(DeadLetter.c.last_exception))
+    assert reason == "ValueError('POST https://api.telegram.org/bot<redacted>/sendMessage')"
