@@ -4,9 +4,11 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, override
 
 import orjson
+import sqlalchemy as sa
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError, KafkaError
 from arq import ArqRedis
@@ -19,13 +21,19 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ReadOnlyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlmodel import col, select
 
+from app.batches import Batches
 from app.database import Turns, open_direct_engine, open_engine
+from app.models import User
 from app.settings import Settings
 
 KAFKA_REQUEST_TIMEOUT_MS = 15_000
 """A send fails after this, and not after the library's 40 s. It must exceed the time of a group join (a few seconds)."""
 REDIS_TIMEOUT_S = 2
+
+USERS_BY_ID = select(User).where(col(User.tgid) == sa.any_(sa.bindparam("tgids", type_=sa.ARRAY(sa.BigInteger))))
+"""An array is one parameter, so the statement is prepared once for any number of users."""
 
 
 class IdempotenceRefused(Exception):
@@ -63,6 +71,7 @@ class Clients:
         engine: For transactions.
         direct_engine: For what needs a session of its own: locks of sessions, LISTEN, migrations. Behind PgBouncer it
             differs from `engine`.
+        users: Finds users by their Telegram id, many together: each operation has to know its viewer.
     """
 
     settings: Settings
@@ -74,6 +83,7 @@ class Clients:
     jobs: ArqRedis
     limiter: MovingWindowRateLimiter
     kafka: KafkaBroker
+    users: Batches[int, User]
 
     def db(self, cafe_id: int | None = None) -> AbstractAsyncContextManager[AsyncSession]:
         """Open a transaction, which is committed when its block ends without an error.
@@ -128,11 +138,12 @@ async def open_clients(settings: Settings) -> AsyncIterator[Clients]:
         )
         kafka.config.broker_config.producer = Producer(parser=None, decoder=None)
         stack.push_async_callback(kafka.stop)
+        sessions = async_sessionmaker(engine, expire_on_commit=False)
         yield Clients(
             settings=settings,
             engine=engine,
             direct_engine=direct_engine,
-            sessions=async_sessionmaker(engine, expire_on_commit=False),
+            sessions=sessions,
             turns=Turns(settings),
             redis=redis,
             jobs=ArqRedis(redis.connection_pool, job_serializer=orjson.dumps, job_deserializer=orjson.loads),
@@ -145,4 +156,11 @@ async def open_clients(settings: Settings) -> AsyncIterator[Clients]:
                 )
             ),
             kafka=kafka,
+            users=Batches(partial(_read_users, sessions)),
         )
+
+
+async def _read_users(sessions: async_sessionmaker[AsyncSession], tgids: set[int]) -> dict[int, User]:
+    async with sessions.begin() as session:
+        users = await session.scalars(USERS_BY_ID, {"tgids": list(tgids)})
+        return {user.tgid: user for user in users}

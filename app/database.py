@@ -75,6 +75,7 @@ def _create_engine(settings: Settings, url: SecretStr, session: Mapping[str, str
         max_overflow=settings.database_pool_size,
         pool_pre_ping=True,
         pool_timeout=POOL_TIMEOUT_S,
+        hide_parameters=True,  # errors are logged, and the parameters are names and notes of people
         connect_args={"async_creator_fn": partial(_connect, address), "timeout": timeout_s, **arguments},
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,

@@ -60,8 +60,7 @@ class Caller:
         else:
             claims = read_token(clients.settings, parse_bearer(self.authorization))
             tgid, expires_at = claims.tgid, claims.expires_at
-        async with clients.db() as session:
-            user = await session.get(User, tgid)
+        user = await clients.users.find(tgid)
         if user is None:
             raise Unauthenticated("The token belongs to an unknown user.")
         require_active(user)
