@@ -11,6 +11,7 @@ from starlette.responses import Response
 from strawberry.utils.str_converters import to_snake_case
 
 from app.errors import BadInput, FieldProblem, Internal, LunchbotError, join_problems
+from app.log import describe_request
 
 PROBLEM_JSON = "application/problem+json"
 
@@ -79,6 +80,7 @@ def _problem(
         body["errors"] = [problem._asdict() for problem in problems]
     if details:
         body["details"] = details
+    describe_request(code=kind.code)
     request_id = structlog.contextvars.get_contextvars().get("request_id")
     if request_id:
         body["request_id"] = request_id

@@ -9,6 +9,7 @@ from typing import Self, cast, override
 from graphql import (
     ASTValidationRule,
     DocumentNode,
+    FieldNode,
     GraphQLError,
     GraphQLSchema,
     NoSchemaIntrospectionCustomRule,
@@ -21,6 +22,7 @@ from graphql import (
 from strawberry.extensions import SchemaExtension
 from strawberry.types.execution import ParseOptions
 
+from app.log import describe_request
 from app.schema.limits import MAX_CHARACTERS, MAX_COMMENTS, MAX_TOKENS, find_excess, find_excess_cost, may_exceed_cost
 
 CACHE_MAX_BYTES = 16_000_000
@@ -28,6 +30,9 @@ CACHE_MAX_BYTES = 16_000_000
 
 BYTES_PER_TOKEN = 600
 """The maximum that graphql-core needs for a token with its node (measured: 180 to 593)."""
+
+OPERATION_MAX_CHARACTERS = 100
+"""An operation's name in the log is shortened: the client chooses it."""
 
 MAX_ERRORS = 5
 """More errors are not searched for: each may cost 2 ms, most of it for the names in «Did you mean»."""
@@ -157,9 +162,21 @@ class CachedDocuments(SchemaExtension):
         name = context._provided_operation_name  # noqa: SLF001 the public name is that of the first operation, too
         if name is None and len(operations) > 1:
             return [GraphQLError("The document has several operations. Name one in operationName.", operations)]
-        if self._document.may_exceed_cost:
-            return find_excess_cost(schema, self._document.node, name, context.variables or {})
+        if self._document.may_exceed_cost and (
+            errors := find_excess_cost(schema, self._document.node, name, context.variables or {})
+        ):
+            return errors
+        describe_request(operation=_describe_operation(operations, context.operation_name))
         return []
+
+
+def _describe_operation(operations: Sequence[OperationDefinitionNode], name: str | None) -> str | None:
+    """Return the name of the operation that is executed; without a name, its root fields. Both are valid identifiers."""
+    for node in operations:
+        if name in {None, node.name and node.name.value}:
+            fields = [field.name.value for field in node.selection_set.selections if isinstance(field, FieldNode)]
+            return (node.name.value if node.name else ",".join(fields))[:OPERATION_MAX_CHARACTERS]
+    return None
 
 
 def find_errors(schema: GraphQLSchema, document: DocumentNode, *, introspection: bool) -> list[GraphQLError]:

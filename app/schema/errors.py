@@ -21,7 +21,7 @@ from app.errors import (
     as_lunchbot_error,
     join_problems,
 )
-from app.log import get_log
+from app.log import describe_request, get_log
 
 log = get_log(__name__)
 
@@ -45,6 +45,7 @@ def format_errors[Result](result: Result) -> Result:
     errors: Sequence[GraphQLError] | None = getattr(result, "errors", None)
     if errors:
         result.errors = [format_error(error) for error in errors]  # type: ignore[attr-defined]
+        describe_request(code=result.errors[0].extensions["code"])  # type: ignore[attr-defined]
     return result
 
 

@@ -18,9 +18,10 @@ from mimeparse import MimeTypeParseException, best_match
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.types import Receive, Scope, Send
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 from strawberry.asgi import ASGIWebSocketAdapter, GraphQL
 from strawberry.http import GraphQLHTTPResponse
+from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler, Operation
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import (
@@ -33,9 +34,12 @@ from strawberry.types import ExecutionResult
 from app.auth.tokens import parse_bearer, read_token
 from app.auth.viewer import Caller
 from app.errors import BadInput, GraphQLInvalid, LunchbotError, Unauthenticated
+from app.log import describe_request, get_log, log_request
 from app.schema.context import OperationContext
 from app.schema.errors import describe
 from app.schema.schema import Schema
+
+log = get_log(__name__)
 
 GRAPHQL_RESPONSE = "application/graphql-response+json"
 
@@ -45,6 +49,9 @@ CLOSE_REASON_MAX_BYTES = 123
 """A control frame has 125 bytes; two of them are the code (RFC 6455, section 5.5)."""
 
 OPERATIONS_PER_SOCKET = 100
+
+OK, CANCELLED = "OK", "CANCELLED"
+"""The code in the log of an operation that has ended, and of one that the client or the end of its socket has stopped."""
 
 
 def json_object(data: str | bytes) -> dict[str, Any]:
@@ -121,8 +128,9 @@ class Socket(BaseGraphQLTransportWSHandler[OperationContext, None]):
         if len(self.operations) < OPERATIONS_PER_SOCKET or message["id"] in self.operations:
             await super().handle_subscribe(message)
             return
-        refusal = _refusal(GraphQLInvalid(f"At most {OPERATIONS_PER_SOCKET} operations may run at the same time."))
-        await self.send_message({"id": message["id"], "type": "error", "payload": refusal["errors"]})
+        with log_request(log, "operation.finished"):
+            refusal = _refusal(GraphQLInvalid(f"At most {OPERATIONS_PER_SOCKET} operations may run at the same time."))
+            await self.send_message({"id": message["id"], "type": "error", "payload": refusal["errors"]})
 
     def _close_at(self, expires_at: datetime) -> None:
         loop = asyncio.get_running_loop()
@@ -142,7 +150,16 @@ class Socket(BaseGraphQLTransportWSHandler[OperationContext, None]):
         runner.context = replace(
             self.context, caller=Caller(self.context.caller.authorization), loaders={}, subscribed=asyncio.Event()
         )
-        await super(Socket, runner).run_operation(operation)
+        with log_request(log, "operation.finished", code=CANCELLED) as facts:
+            await super(Socket, runner).run_operation(operation)
+            if facts["code"] == CANCELLED:
+                facts["code"] = OK
+
+    @override
+    async def handle_task_exception(self, error: Exception) -> None:
+        """Log an unexpected error. A client that has disconnected is none."""
+        if not isinstance(error, WebSocketDisconnected | WebSocketDisconnect):
+            await super().handle_task_exception(error)
 
     @override
     async def shutdown(self) -> None:
@@ -257,4 +274,5 @@ def _is_request_error(result: ExecutionResult) -> bool:
 
 def _refusal(error: LunchbotError) -> dict[str, Any]:
     message, extensions = describe(error)
+    describe_request(code=error.code)
     return {"errors": [{"message": message, "extensions": extensions}]}
