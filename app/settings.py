@@ -183,6 +183,8 @@ class Settings(BaseSettings):
     port: Annotated[int | None, Field(ge=1, le=65_535)] = None
     http_keep_alive: Annotated[Duration, Field(ge=timedelta(seconds=1))] = timedelta(seconds=75)
     cors_origins: Annotated[CommaSeparated, AfterValidator(_origins)] = ()
+    connections_per_address: Annotated[int, Field(ge=1, le=1_000_000)] = 2000
+    sockets_per_viewer: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
     graphql_introspection: bool = True
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"

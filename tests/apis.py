@@ -405,8 +405,9 @@ class Served:
 
 
 @asynccontextmanager
-async def serving_api(settings: Settings) -> AsyncIterator[Served]:
-    app = create_app(settings)
+async def serving_api(settings: Settings, app: Starlette | None = None, **options: object) -> AsyncIterator[Served]:
+    """Serve the api process's app, or an `app` made differently, with uvicorn's `options`."""
+    app = app or create_app(settings)
     start = app.router.lifespan_context
     state: dict[str, Any] = {}
 
@@ -417,7 +418,7 @@ async def serving_api(settings: Settings) -> AsyncIterator[Served]:
             yield state
 
     app.router.lifespan_context = lifespan
-    async with serving(app) as address:
+    async with serving(app, **options) as address:
         yield Served(address, state["live"])
 
 

@@ -11,6 +11,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from app.processes.api import create_app
+from app.processes.server import server_config
 from app.settings import Settings
 
 DEADLINE_S = 30.0
@@ -18,15 +19,11 @@ POLL_S = 0.01
 
 
 @asynccontextmanager
-async def serving(app: Starlette) -> AsyncIterator[str]:
-    """Serve `app` on a free port, and yield its address."""
+async def serving(app: Starlette, **options: object) -> AsyncIterator[str]:
+    """Serve `app` on a free port, as a process does but for uvicorn's `options`, and yield its address."""
     listener = socket.socket(proto=socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app, log_config=None, access_log=False, ws="websockets-sansio", timeout_graceful_shutdown=1, lifespan="on"
-        )
-    )
+    server = uvicorn.Server(server_config(app, timeout_graceful_shutdown=1, lifespan="on", **options))
     server.capture_signals = nullcontext  # type: ignore[method-assign, assignment]
     task = asyncio.create_task(server.serve(sockets=[listener]))
     await until(lambda: server.started or task.done())

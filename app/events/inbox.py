@@ -98,7 +98,9 @@ def _key_with_source(received: ReceivedEvent) -> str:
 
 
 async def _dead_letter(clients: Clients, record: ConsumerRecord, error: Exception, attempts: int) -> None:
-    reason = redact(f"{type(error).__name__}: {error}")[:ERROR_MAX_CHARACTERS].encode(errors="backslashreplace").decode()
+    reason = (
+        redact(f"{type(error).__name__}: {error}")[:ERROR_MAX_CHARACTERS].encode(errors="backslashreplace").decode()
+    )
     log.warning("event.dead_letter", error=reason)
     DEAD_LETTERS.labels(record.topic).inc()
     headers = headers_of_record(record) | {

@@ -1,6 +1,7 @@
 """The api process: GraphQL, REST, and pages."""
 
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,12 +20,12 @@ from app.errors import BadInput, NotFound
 from app.events.live import Live, feed
 from app.processes import health
 from app.processes.background import Parts, lifespan
-from app.processes.middleware import BodyLimit, RequestContext
+from app.processes.middleware import BodyLimit, ConnectionLimit, RequestContext
 from app.rest.openapi import create_openapi
 from app.rest.problem import problem_response
 from app.rest.routes import PREFIX, create_routes
 from app.schema.schema import create_schema
-from app.schema.transport import GraphQLEndpoint
+from app.schema.transport import INIT_TIMEOUT, GraphQLEndpoint
 from app.settings import Settings
 from app.telegram.calls import obey_limits
 from app.telegram.limiter import Limiter
@@ -32,8 +33,12 @@ from app.telegram.limiter import Limiter
 STATIC = Path(__file__).parent.parent / "static"
 
 
-def create_app(settings: Settings) -> Starlette:
-    """Make the app of the api process."""
+def create_app(settings: Settings, init_timeout: timedelta = INIT_TIMEOUT) -> Starlette:
+    """Make the app of the api process.
+
+    Args:
+        init_timeout: When a socket without `connection_init` is closed.
+    """
     webhook = None if settings.telegram_webhook_url is None else Webhook(settings)
 
     async def start(clients: Clients, stack: AsyncExitStack) -> Parts:
@@ -48,7 +53,13 @@ def create_app(settings: Settings) -> Starlette:
     schema = create_schema(introspection=settings.graphql_introspection)
     openapi = create_openapi(schema, version("lunch-bot"))
     graphiql = STATIC / "graphiql.html" if settings.graphql_introspection else None  # it needs introspection
-    graphql = GraphQLEndpoint(schema, graphiql=graphiql, allowed_origins=settings.cors_origins)
+    graphql = GraphQLEndpoint(
+        schema,
+        graphiql=graphiql,
+        allowed_origins=settings.cors_origins,
+        sockets_per_viewer=settings.sockets_per_viewer,
+        init_timeout=init_timeout,
+    )
 
     async def openapi_json(_request: Request) -> Response:
         return JSONResponse(openapi)
@@ -76,6 +87,7 @@ def create_app(settings: Settings) -> Starlette:
                 allow_headers=["*"],
                 expose_headers=["ETag", "Retry-After", "X-Request-Id"],
             ),
+            Middleware(ConnectionLimit, limit=settings.connections_per_address),
             Middleware(BodyLimit),
         ],
         exception_handlers={404: not_found, 405: method_not_allowed},

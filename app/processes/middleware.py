@@ -1,6 +1,7 @@
 """ASGI middleware of the api process."""
 
 import re
+from contextlib import ExitStack
 from typing import Any
 from uuid import uuid4
 
@@ -9,6 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
+from app.auth.connections import OpenConnections, TooManyConnections
 from app.errors import BadInput, Internal
 from app.log import get_log, log_context, log_request
 from app.processes.health import routes as health_routes
@@ -105,6 +107,27 @@ def _add_headers(message: Message, request_id: str) -> None:
 def _route(scope: Scope) -> str | None:
     """Return the path of the route, with the names of its parameters, if the router has found one."""
     return getattr(scope.get("route"), "path", None)
+
+
+class ConnectionLimit:
+    """Refuses the requests and sockets of an address that has `limit` of them open."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self.app = app
+        self._open = OpenConnections(limit)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in {"http", "websocket"} or scope.get("client") is None:
+            await self.app(scope, receive, send)
+            return
+        address, _ = scope["client"]
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self._open.hold(address))
+            except TooManyConnections as error:
+                await problem_response(error)(scope, receive, send)
+            else:
+                await self.app(scope, receive, send)
 
 
 class BodyLimit:

@@ -5,9 +5,10 @@ https://github.com/graphql/graphql-over-http/blob/main/rfcs/GraphQLOverWebSocket
 """
 
 import asyncio
+from contextlib import ExitStack
 from copy import copy
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, override
@@ -31,6 +32,7 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.types import (
 )
 from strawberry.types import ExecutionResult
 
+from app.auth.connections import OpenConnections, TooManyConnections
 from app.auth.tokens import parse_bearer, read_token
 from app.auth.viewer import Caller
 from app.errors import BadInput, GraphQLInvalid, LunchbotError, Unauthenticated
@@ -44,6 +46,13 @@ log = get_log(__name__)
 GRAPHQL_RESPONSE = "application/graphql-response+json"
 
 CLOSE_UNAUTHORIZED = 4401
+
+CLOSE_TRY_AGAIN_LATER = 1013
+"""https://www.iana.org/assignments/websocket/websocket.xhtml#close-code-number. Clients of GraphQL connect again after a
+while, which they do not after a code of 4400 or more."""
+
+INIT_TIMEOUT = timedelta(seconds=10)
+"""A socket without `connection_init` is closed after this (4408)."""
 
 CLOSE_REASON_MAX_BYTES = 123
 """A control frame has 125 bytes; two of them are the code (RFC 6455, section 5.5)."""
@@ -93,6 +102,12 @@ class Socket(BaseGraphQLTransportWSHandler[OperationContext, None]):
 
     expiry: asyncio.TimerHandle | None = None
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        assert isinstance(self.view, GraphQLEndpoint)
+        self.viewers = self.view.viewers
+        self.held = ExitStack()
+
     @override
     async def handle_message(self, message: Message) -> None:
         """Close with 4400 on a message that is not of the protocol. Strawberry's handler would crash on it."""
@@ -115,6 +130,11 @@ class Socket(BaseGraphQLTransportWSHandler[OperationContext, None]):
                     claims = read_token(self.context.clients.settings, parse_bearer(authorization))
                 except Unauthenticated as error:
                     await self.websocket.close(CLOSE_UNAUTHORIZED, error.message)
+                    return
+                try:
+                    self.held.enter_context(self.viewers.hold(claims.tgid))
+                except TooManyConnections as error:
+                    await self.websocket.close(CLOSE_TRY_AGAIN_LATER, error.message)
                     return
                 self.context.caller = Caller(authorization)
                 self._close_at(claims.expires_at)
@@ -165,6 +185,7 @@ class Socket(BaseGraphQLTransportWSHandler[OperationContext, None]):
     async def shutdown(self) -> None:
         if self.expiry is not None:
             self.expiry.cancel()
+        self.held.close()
         await super().shutdown()
 
 
@@ -190,14 +211,24 @@ class GraphQLEndpoint(GraphQL[OperationContext, None]):
     graphql_transport_ws_handler_class = Socket
     websocket_adapter_class = Adapter
 
-    def __init__(self, schema: Schema, *, graphiql: Path | None, allowed_origins: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        schema: Schema,
+        *,
+        graphiql: Path | None,
+        allowed_origins: tuple[str, ...],
+        sockets_per_viewer: int,
+        init_timeout: timedelta,
+    ) -> None:
         super().__init__(
             schema,
             subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_SSE_PROTOCOL),
             max_subscriptions_per_connection=None,
             allowed_origins=allowed_origins,
             graphql_ide=None if graphiql is None else "graphiql",
+            connection_init_wait_timeout=init_timeout,
         )
+        self.viewers = OpenConnections(sockets_per_viewer)
         self._graphiql = graphiql
 
     @override
