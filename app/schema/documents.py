@@ -25,8 +25,8 @@ from strawberry.types.execution import ParseOptions
 from app.log import describe_request
 from app.schema.limits import MAX_CHARACTERS, MAX_COMMENTS, MAX_TOKENS, find_excess, find_excess_cost, may_exceed_cost
 
-CACHE_MAX_BYTES = 16_000_000
-"""About 500 documents of our own pages, or 16 of the largest that are allowed."""
+CACHE_MAX_BYTES = 8_000_000
+"""About 250 documents of our own pages, or 20 of the largest that are allowed."""
 
 BYTES_PER_TOKEN = 600
 """The maximum that graphql-core needs for a token with its node (measured: 180 to 593)."""
