@@ -15,6 +15,9 @@ from app.dates import parse_date
 from app.models import Cafe, CafeFields, LinkRequestFields, NotificationFields, RunFields
 from app.validation import ID_MAX
 
+ThreadId = Annotated[int | None, Field(exclude_if=lambda thread_id: thread_id is None)]
+"""A forum topic of a Telegram chat. A message without one does not have the field, like those of older versions."""
+
 
 class Topic(StrEnum):
     """The topics in Kafka."""
@@ -93,7 +96,7 @@ class LinkRequestEvent(Event, LinkRequestFields):
     id: int
     cafe_name: str
     cafe: CafeSnapshot
-    tg_thread_id: int | None = None
+    tg_thread_id: ThreadId = None
 
     @property
     def key(self) -> str:
@@ -145,7 +148,7 @@ class CafeUnlinked(CafeEvent):
     type = "cafe.unlinked"
 
     former_tg_chat_id: int
-    former_tg_thread_id: int | None = None
+    former_tg_thread_id: ThreadId = None
     reason: UnlinkReason = UnlinkReason.MANAGER
 
     @classmethod

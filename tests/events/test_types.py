@@ -3,9 +3,22 @@
 import pytest
 from pydantic import ValidationError
 
-from app.events.types import EVENTS, CafeSnapshot, CafeUnlinked, Event
+from app.events.types import (
+    EVENTS,
+    CafeSnapshot,
+    CafeUnlinked,
+    Event,
+    LinkRequestApproved,
+    LinkRequestCreated,
+    LinkRequestRejected,
+)
 
-MAY_BE_MISSING: dict[type[Event], set[str]] = {CafeUnlinked: {"reason"}}
+MAY_BE_MISSING: dict[type[Event], set[str]] = {
+    LinkRequestCreated: {"tg_thread_id"},
+    LinkRequestApproved: {"tg_thread_id"},
+    LinkRequestRejected: {"tg_thread_id"},
+    CafeUnlinked: {"reason", "former_tg_thread_id"},
+}
 """Older events do not have these fields."""
 
 
