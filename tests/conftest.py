@@ -10,6 +10,7 @@ With `-n` the tests run in several processes. Each of them has separate services
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -396,8 +397,9 @@ async def add_lunch(clients: Clients, name: str = "Basil & Thyme", **fields: obj
     return Lunch(cafe, soup, other_soup, salad, main, cola, cake, combo, light)
 
 
-async def downgrade(clients: Clients, revision: str) -> None:
-    """Take back the migrations after `revision`."""
+@asynccontextmanager
+async def downgraded(clients: Clients, revision: str) -> AsyncIterator[None]:
+    """Take back the migrations after `revision` for the block."""
 
     def run(connection: sa.Connection) -> None:
         config = alembic_config()
@@ -406,6 +408,8 @@ async def downgrade(clients: Clients, revision: str) -> None:
 
     async with clients.direct_engine.connect() as connection:
         await connection.run_sync(run)
+    yield
+    await migrate(clients.direct_engine)
 
 
 async def event_types(clients: Clients) -> list[str]:

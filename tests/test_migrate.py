@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.clients import Clients
 from app.migrate import TRIES, MigrationBlocked, migrate
-from tests.conftest import downgrade
+from tests.conftest import downgraded
 from tests.ordering import LOCK_WAITS
 from tests.servers import DEADLINE_S, POLL_S
 
@@ -18,10 +18,10 @@ REVISION = sa.text("SELECT version_num FROM alembic_version")
 
 
 @pytest.fixture
-async def behind(clients: Clients) -> AsyncEngine:
+async def behind(clients: Clients) -> AsyncIterator[AsyncEngine]:
     """A database without the migration 0006 and those after it. 0006 renames columns of `recommendation_runs`."""
-    await downgrade(clients, "0005")
-    return clients.direct_engine
+    async with downgraded(clients, "0005"):
+        yield clients.direct_engine
 
 
 @pytest.fixture

@@ -55,13 +55,15 @@ async def pooled(settings: Settings, tmp_path: Path) -> AsyncIterator[Settings]:
     process = await asyncio.create_subprocess_exec(
         *(str(PGBOUNCER), "-q", *as_nobody, str(file)), stderr=asyncio.subprocess.DEVNULL
     )
-    await _until_listening(listen_port)
-    pgbouncer = url.set(port=listen_port).render_as_string(hide_password=False)
-    yield settings.model_copy(
-        update={"database_url": SecretStr(pgbouncer), "database_direct_url": settings.database_url}
-    )
-    process.terminate()
-    await process.wait()
+    try:
+        await _until_listening(listen_port)
+        pgbouncer = url.set(port=listen_port).render_as_string(hide_password=False)
+        yield settings.model_copy(
+            update={"database_url": SecretStr(pgbouncer), "database_direct_url": settings.database_url}
+        )
+    finally:
+        process.terminate()
+        await process.wait()
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from app.models import Cafe, Role, User
 from app.resolvers.recommendations import get_recommendations
 from app.services.gemini_keys import key_pool
 from app.settings import Settings
-from tests.conftest import JWT_SECRET, MANAGER_TGID, USER_TGID, Lunch, Services, downgrade
+from tests.conftest import JWT_SECRET, MANAGER_TGID, USER_TGID, Lunch, Services, downgraded
 from tests.gemini_standin import KEYS, GeminiStandIn
 from tests.user_factory import FIRST_ORDERING_USER, add_ordering_user, add_ordering_users
 
@@ -81,8 +81,7 @@ def database(environment: pytest.MonkeyPatch, database_url: str) -> None:
 @pytest.fixture
 async def blocked_database(database: None, clients: Clients) -> AsyncIterator[None]:
     """The environment has a database without the newest migrations, and a transaction that has read all its tables."""
-    await downgrade(clients, "0005")
-    async with clients.direct_engine.connect() as reader:
+    async with downgraded(clients, "0005"), clients.direct_engine.connect() as reader:
         await reader.execute(sa.text("SELECT count(*) FROM recommendation_runs"))
         yield
 

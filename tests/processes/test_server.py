@@ -131,21 +131,22 @@ async def test_an_idle_connection_stays_open_as_long_as_the_setting_says() -> No
     """An idle connection to a process with a short HTTP_KEEP_ALIVE is closed first, though it is the younger one."""
     ports = free_port(), free_port()
     processes = [await program("serve", ports[0]), await program("serve", ports[1], HTTP_KEEP_ALIVE="1s")]
-    for port in ports:
-        await answers(port)
+    try:
+        for port in ports:
+            await answers(port)
+        older, writer = await open_idle(ports[0])
+        younger, other_writer = await open_idle(ports[1])
+        async with asyncio.timeout(DEADLINE_S):
+            await younger.read()
 
-    older, writer = await open_idle(ports[0])
-    younger, other_writer = await open_idle(ports[1])
-    async with asyncio.timeout(DEADLINE_S):
-        await younger.read()
-
-    assert not older.at_eof()
-    for each in (writer, other_writer):
-        each.close()
-        await each.wait_closed()
-    for process in processes:
-        process.kill()
-        await process.wait()
+        assert not older.at_eof()
+        for each in (writer, other_writer):
+            each.close()
+            await each.wait_closed()
+    finally:
+        for process in processes:
+            process.kill()
+            await process.wait()
 
 
 async def test_a_message_has_a_limit() -> None:
