@@ -46,7 +46,7 @@ from app.dev.embedded import EmbeddedServices, embedded
 from app.dev.ports import free_port
 from app.events.cloudevents import headers_of
 from app.events.types import LinkRequestCreated, Topic
-from app.models import LinkRequestStatus, Role, User
+from app.models import Cafe, LinkRequest, Role, User
 from app.settings import Settings
 
 HERE = Path(__file__).parent.parent
@@ -314,18 +314,8 @@ async def receive(socket: ClientConnection, frames: int) -> None:
 
 async def send_event(producer: AIOKafkaProducer) -> None:
     now = datetime.now(UTC)
-    cafe = {"id": 1, "name": "Basil & Thyme", "created_at": now, "description": ""}
-    event = LinkRequestCreated.model_validate(
-        {
-            "id": 1,
-            "cafe_id": 1,
-            "cafe_name": "Basil & Thyme",
-            "cafe": cafe,
-            "tg_chat_id": -1001,
-            "status": LinkRequestStatus.PENDING,
-            "created_at": now,
-        }
-    )
+    cafe = Cafe(id=1, name="Basil & Thyme", created_at=now)
+    event = LinkRequestCreated.of(LinkRequest(id=1, cafe_id=1, cafe=cafe, tg_chat_id=-1001, created_at=now))
     headers = [(name, value.encode()) for name, value in headers_of(str(uuid4()), event, now).items()]
     await producer.send_and_wait(
         Topic.LINK_REQUESTS, event.model_dump_json().encode(), key=event.key.encode(), headers=headers
