@@ -52,14 +52,16 @@ class System:
     kafka: Kafka
     logs: Path
     processes: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
+    ports: dict[str, int] = field(default_factory=dict)
 
     async def start(self, name: str, process: str) -> None:
-        """Run `lunch-bot <process>` under a unique `name`."""
-        with (self.logs / f"{name}.log").open("ab") as log:
+        """Run `lunch-bot <process>` under a unique `name`. Its log is `<name>.log`, its standard output `<name>.out`."""
+        self.ports[name] = free_port()
+        with (self.logs / f"{name}.log").open("ab") as log, (self.logs / f"{name}.out").open("ab") as out:
             self.processes[name] = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "app", process),
-                env={**os.environ, **self.env, "PORT": str(free_port())},
-                stdout=log,
+                env={**os.environ, **self.env, "PORT": str(self.ports[name])},
+                stdout=out,
                 stderr=log,
             )
 
