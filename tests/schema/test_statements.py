@@ -49,14 +49,23 @@ ORDERS_PAGE = (
     "the menus of their cafes",
     "the combos of their cafes",
     "the deadlines of their cafes",
+    "the orders of their cafes for days without a delivery",
 )
-CAFES_PAGE = ("the number of cafes", "a page of cafes", "their menus", "their combos", "their deadlines")
+CAFES_PAGE = (
+    "the number of cafes",
+    "a page of cafes",
+    "their menus",
+    "their combos",
+    "their deadlines",
+    "their orders for days without a delivery",
+)
 MESSAGES_PAGE = (
     "the number of messages",
     "a page of messages, joined with cafes",
     "the menus of their cafes",
     "the combos of their cafes",
     "the deadlines of their cafes",
+    "the orders of their cafes for days without a delivery",
 )
 
 
@@ -149,12 +158,12 @@ async def execute_as(ctx: OperationContext, document: str) -> tuple[dict[str, An
 CAFE_PARTS = """
   menuItems(first: 3) { nodes { id name price } totalCount }
   combos(first: 2) { nodes { name categories } totalCount }
-  deadlines { nodes { weekday } totalCount }
+  deadlines { nodes { weekday } totalCount ordersWithoutDelivery { date } }
 """
 
 
 @pytest.mark.parametrize("first", [1, 5, 50])
-async def test_a_page_of_orders_is_six_statements(clients: Clients, many_orders: None, first: int) -> None:
+async def test_a_page_of_orders_is_seven_statements(clients: Clients, many_orders: None, first: int) -> None:
     """The page has all parts of the orders and the menus of their cafes."""
     document = f"""{{
       orders(first: {first}) {{
@@ -195,7 +204,7 @@ async def test_only_selected_parts_of_orders_are_read(
 
 
 @pytest.mark.parametrize("first", [1, 50])
-async def test_a_page_of_messages_is_five_statements(clients: Clients, many_messages: None, first: int) -> None:
+async def test_a_page_of_messages_is_six_statements(clients: Clients, many_messages: None, first: int) -> None:
     """The page has the cafes with their menus, combos and deadlines."""
     document = f"""{{
       notifications(first: {first}) {{
@@ -226,7 +235,7 @@ async def test_only_selected_parts_of_messages_are_read(
 
 
 @pytest.mark.parametrize("first", [1, CAFES])
-async def test_a_page_of_cafes_is_five_statements(clients: Clients, many_orders: None, first: int) -> None:
+async def test_a_page_of_cafes_is_six_statements(clients: Clients, many_orders: None, first: int) -> None:
     """The page has the menus, combos and deadlines of the cafes."""
     data, statements = await execute(
         clients, f"{{ cafes(first: {first}) {{ nodes {{ id name {CAFE_PARTS} }} totalCount }} }}"
@@ -399,7 +408,7 @@ with_a_database = settings_of_hypothesis(
 
 @with_a_database
 @given(documents("orders"))
-async def test_any_selection_of_orders_is_at_most_six_statements(
+async def test_any_selection_of_orders_is_at_most_seven_statements(
     clients: Clients, many_orders: None, document: str
 ) -> None:
     """No selection needs more statements than the complete page."""
@@ -410,7 +419,7 @@ async def test_any_selection_of_orders_is_at_most_six_statements(
 
 @with_a_database
 @given(documents("cafes"))
-async def test_any_selection_of_cafes_is_at_most_five_statements(
+async def test_any_selection_of_cafes_is_at_most_six_statements(
     clients: Clients, many_orders: None, document: str
 ) -> None:
     """No selection needs more statements than the complete page."""
@@ -421,7 +430,7 @@ async def test_any_selection_of_cafes_is_at_most_five_statements(
 
 @with_a_database
 @given(documents("notifications"))
-async def test_any_selection_of_messages_is_at_most_five_statements(
+async def test_any_selection_of_messages_is_at_most_six_statements(
     clients: Clients, many_messages: None, document: str
 ) -> None:
     """No selection needs more statements than the complete page."""
