@@ -752,7 +752,7 @@ def test_settings_are_read_before_libraries_are_imported(tmp_path: Path, argumen
     assert result.status == 2
     assert any(line.startswith("lunch-bot: LOG_LEVEL: ") for line in lines)
     assert "pydantic_settings" in imported
-    assert imported & {"aiogram", "aiohttp", "alembic", "rich", "sqlalchemy", "starlette", "uvicorn"} == set()
+    assert imported & {"aiogram", "aiohttp", "alembic", "sqlalchemy", "starlette", "uvicorn"} == set()
 
 
 @pytest.mark.slow
