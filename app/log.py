@@ -23,8 +23,19 @@ from app.settings import Settings
 
 Log = structlog.stdlib.BoundLogger
 
-LIBRARIES_AT_WARNING = ("aiokafka", "aiogram.event", "faststream", "httpx", "httpx2", "arq.worker", "uvicorn.error")
-"""They log each step at INFO: useful for finding a fault, noise in a healthy system."""
+LIBRARIES_AT_WARNING = (
+    "aiokafka",
+    "aiogram.event",
+    "alembic",
+    "arq.worker",
+    "faststream.kafka",
+    "faststream.outbox",
+    "httpx",
+    "httpx2",
+    "uvicorn.error",
+)
+"""They log each step at INFO: useful for finding a fault, noise in a healthy system. FastStream sets the level of its logger
+`faststream` when it is imported, so its brokers have loggers of ours below it."""
 
 MS_PER_S = 1000
 
