@@ -46,7 +46,7 @@ log = get_log(__name__)
 WORKERS = 8
 """Messages in progress for one process: Telegram accepts 30 a second in total, and answers within about 100 ms."""
 
-FETCHED_AHEAD = 2
+FETCHED_AHEAD = 8
 """Rows that wait in memory for a worker. Their lease runs meanwhile."""
 
 LEASE_S = 40.0
