@@ -1,6 +1,8 @@
 """Operations on links: a chat asks to become a cafe's chat, a manager decides, and everyone sees each step."""
 
 import datetime as dt
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated
 from zoneinfo import ZoneInfo
@@ -88,7 +90,7 @@ async def link_request(ctx: Context, cafe_id: int, tg_chat_id: int, tg_username:
         col(LinkRequest.status) == LinkRequestStatus.PENDING,
     )
     async with ctx.clients.db(cafe_id) as session:
-        if is_from_chat:  # before the cafe is locked: see _lock_request
+        if is_from_chat:  # before the cafe is locked: see _locked_request
             await session.execute(sa.update(LinkRequest).where(*is_pending).values(tg_thread_id=thread_id))
         cafe = await get_row(session, Cafe, cafe_id, lock=FOR_SHARE)
         if cafe.tg_chat_id is not None:
@@ -140,8 +142,7 @@ async def approve(ctx: Context, request_id: int) -> LinkRequest:
     Raises NotFound, LinkRequestProcessed, CafeAlreadyLinked, ChatAlreadyLinked.
     """
     try:
-        async with ctx.clients.db() as session:
-            request = await _lock_request(session, request_id)
+        async with _locked_request(ctx, request_id) as (session, request):
             request.approve(by=ctx.viewer.tgid, at=ctx.now())
             request.cafe.link(
                 chat_id=request.tg_chat_id,
@@ -164,8 +165,7 @@ async def reject(ctx: Context, request_id: int, reason: Reason | None = None) ->
 
     Raises BadInput, NotFound, LinkRequestProcessed.
     """
-    async with ctx.clients.db() as session:
-        request = await _lock_request(session, request_id)
+    async with _locked_request(ctx, request_id) as (session, request):
         request.reject(reason=reason, by=ctx.viewer.tgid, at=ctx.now())
         await record(session, LinkRequestRejected.of(request))
         return request
@@ -273,11 +273,15 @@ async def _limit_requests(ctx: Context) -> None:
     raise RateLimited(max(1, round(window.reset_time - ctx.now().timestamp())))
 
 
-async def _lock_request(session: AsyncSession, request_id: int) -> LinkRequest:
-    """Lock the request, then its cafe: always in this order, so that no two operations deadlock.
+@asynccontextmanager
+async def _locked_request(ctx: Context, request_id: int) -> AsyncIterator[tuple[AsyncSession, LinkRequest]]:
+    """Open a transaction, and lock a request, then its cafe: always in this order, so that no two operations deadlock.
 
     The lock on the request lets a deletion of the cafe check its requests (`FOR NO KEY UPDATE`).
     """
-    request = await get_row(session, LinkRequest, request_id, lock=FOR_NO_KEY_UPDATE)
-    set_committed_value(request, "cafe", await get_row(session, Cafe, request.cafe_id, lock=FOR_UPDATE))
-    return request
+    async with ctx.clients.db() as session:
+        unlocked = await get_row(session, LinkRequest, request_id)
+    async with ctx.clients.db(unlocked.cafe_id) as session:
+        request = await get_row(session, LinkRequest, request_id, lock=FOR_NO_KEY_UPDATE)
+        set_committed_value(request, "cafe", await get_row(session, Cafe, request.cafe_id, lock=FOR_UPDATE))
+        yield session, request

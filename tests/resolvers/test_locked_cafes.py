@@ -13,8 +13,8 @@ from app.auth.context import Context
 from app.auth.viewer import Caller, Viewer
 from app.clients import Clients, open_clients
 from app.errors import ServiceUnavailable, as_lunchbot_error
-from app.models import Cafe, Order, Role, User
-from app.resolvers import cafes, orders
+from app.models import Cafe, LinkRequest, LinkRequestStatus, Order, Role, User
+from app.resolvers import cafes, links, orders
 from app.settings import Settings
 from tests.conftest import Lunch, add_lunch
 from tests.ordering import BEFORE, DATE, LOCK_WAITS, at
@@ -120,3 +120,26 @@ async def test_changes_of_orders_wait_in_the_same_way(
         await asyncio.gather(*cancelling)
 
     assert [order.cafe_id for order in elsewhere] == [other.cafe.id]
+
+
+async def test_decisions_about_links_wait_in_the_same_way(
+    settings: Settings, stranger: AsyncEngine, users: list[int], lunch: Lunch, manager: Context
+) -> None:
+    """While many requests for a locked cafe are rejected, an order at another cafe succeeds."""
+    patient = settings.model_copy(update={"database_lock_timeout": LONGER_THAN_A_TEST})
+    async with open_clients(patient) as clients:
+        other = await add_lunch(clients, "Other")
+        async with clients.db() as session:
+            requests = [
+                LinkRequest(cafe_id=lunch.cafe.id, tg_chat_id=-number, created_at=BEFORE) for number in range(1, 31)
+            ]
+            session.add_all(requests)
+        manager = Context(clients, source="test", caller=manager.caller)
+        async with locked(stranger, lunch.cafe):
+            rejecting = [asyncio.create_task(links.reject(manager, request.id)) for request in requests]
+            await until_locks_are_awaited(stranger)
+            elsewhere = await asyncio.gather(*ordering(clients, other, users[:1]))
+        rejected = await asyncio.gather(*rejecting)
+
+    assert [order.cafe_id for order in elsewhere] == [other.cafe.id]
+    assert {request.status for request in rejected} == {LinkRequestStatus.REJECTED}
