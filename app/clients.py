@@ -10,7 +10,7 @@ from typing import Any, override
 import orjson
 import sqlalchemy as sa
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
 from arq import ArqRedis
 from faststream.kafka import KafkaBroker
 from faststream.kafka.publisher.producer import AioKafkaFastProducerImpl
@@ -55,7 +55,10 @@ class Producer(AioKafkaFastProducerImpl):
             await super().connect(producer, *args, **kwargs)
         except BaseException as error:
             await producer.stop()
-            if isinstance(error, KafkaError) and not isinstance(error, KafkaConnectionError):
+            is_refusal = isinstance(error, KafkaError) and not isinstance(
+                error, KafkaConnectionError | KafkaTimeoutError
+            )
+            if is_refusal and producer._txn_manager is not None:  # noqa: SLF001 the producer is idempotent
                 raise IdempotenceRefused(
                     f"The broker refuses InitProducerId: {error!r}. Set KAFKA_IDEMPOTENCE=false; or, if the broker is "
                     "Apache Kafka, allow IdempotentWrite on the cluster."

@@ -16,8 +16,8 @@ TRIES = 5
 PAUSE_S = 2.0
 """Between the tries the table's readers go on."""
 
-LOCK_NOT_AVAILABLE = "55P03"
-"""PostgreSQL's code for a wait for a lock that took too long."""
+BLOCKED = {"55P03", "40P01"}
+"""PostgreSQL's codes for a wait for a lock that took too long, and for a deadlock with another transaction."""
 
 
 class MigrationBlocked(Exception):
@@ -61,7 +61,7 @@ async def migrate(engine: AsyncEngine) -> None:
             async with engine.connect() as connection:
                 await connection.run_sync(upgrade)
         except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+            if getattr(error.orig, "sqlstate", None) not in BLOCKED:
                 raise
             if not tries_left:
                 raise MigrationBlocked(" ".join(str(error.statement).split())) from error

@@ -16,7 +16,7 @@ from app.log import get_log
 from app.models import Language
 from app.telegram import buttons, texts
 from app.telegram.i18n import DEFAULT_LOCALE
-from app.telegram.sender import RetryAfter
+from app.telegram.sender import NotSent, RetryAfter
 
 log = get_log(__name__)
 
@@ -44,7 +44,9 @@ def create_dispatcher() -> Dispatcher:
 
 def setup_attempts() -> AsyncIterator[stamina.Attempt]:
     """Attempt to set up the bot until Telegram is available."""
-    return stamina.retry_context(on=(AiogramError, OSError), attempts=None, timeout=None, wait_max=SETUP_RETRY_MAX_S)
+    return stamina.retry_context(
+        on=(AiogramError, NotSent, OSError), attempts=None, timeout=None, wait_max=SETUP_RETRY_MAX_S
+    )
 
 
 async def set_commands(bot: Bot) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiogram import Bot
 from aiogram.dispatcher.dispatcher import DEFAULT_BACKOFF_CONFIG
-from aiogram.exceptions import AiogramError, TelegramRetryAfter
+from aiogram.exceptions import AiogramError
 from aiogram.methods import TelegramMethod
 from aiogram.utils.backoff import Backoff
 
@@ -18,7 +18,7 @@ from app.bot.turns import TooManyWaiting
 from app.clients import Clients
 from app.log import get_log
 from app.redaction import redact
-from app.telegram.sender import CALL_TIMEOUT_S
+from app.telegram.sender import CALL_TIMEOUT_S, RetryAfter
 
 log = get_log(__name__)
 
@@ -92,7 +92,7 @@ class Polling:
                 try:
                     updates = await self._fetch(self._offset, timeout_s=POLL_S)
                 except Exception as error:  # noqa: BLE001 the next call may work, whatever it is
-                    wait_s = error.retry_after if isinstance(error, TelegramRetryAfter) else next(backoff)
+                    wait_s = error.retry_after if isinstance(error, RetryAfter) else next(backoff)
                     log.warning("polling.failed", error=_describe(error), retry_s=round(wait_s, 1))
                     await asyncio.sleep(wait_s)
                     continue

@@ -110,13 +110,16 @@ def delivery_broker(clients: Clients, bot: Bot) -> OutboxBroker:
         decoder=raw_message,
     )
     async def handle_delivery(message: OutboxMessage) -> None:
+        task = DeliveryTask.parse(message)
         try:
-            await deliver(clients, bot, limiter, DeliveryTask.parse(message))
+            await deliver(clients, bot, limiter, task)
+        except (NotSent, DeliveryUnknown) as error:
+            await put_back(message, error)
         except Exception as error:
-            if isinstance(as_lunchbot_error(error), ServiceUnavailable):
-                log.warning("notification.deferred", error=repr(error))
-            elif not isinstance(error, NotSent | DeliveryUnknown):
+            if not isinstance(as_lunchbot_error(error), ServiceUnavailable):
+                await _record_mistake(clients, task, error)
                 raise
+            log.warning("notification.deferred", notification=task.notification_id, error=repr(error))
             await put_back(message, error)
 
     @broker.subscriber(CorrectionTask.queue, lease_ttl_seconds=LEASE_S, retry_strategy=backoff, decoder=raw_message)
@@ -134,6 +137,15 @@ async def put_back(message: OutboxMessage, error: Exception) -> None:
         row.attempts_count -= 1  # waiting is no attempt, and makes later pauses no longer
     row.last_exception = error
     await message.nack()
+
+
+async def _record_mistake(clients: Clients, task: DeliveryTask, error: Exception) -> None:
+    """Record an unexpected error: it is our mistake, and the other messages of the chat do not wait for its repair."""
+    async with clients.db() as session:
+        notification = await get_notification(session, task.notification_id, is_locked=True)
+        if not notification.is_finished:
+            message = redact(f"{type(error).__name__}: {error}")
+            notification.record_failure(message, is_uncertain=notification.is_uncertain, at=datetime.now(UTC))
 
 
 async def deliver(clients: Clients, bot: Bot, limiter: Limiter, task: DeliveryTask) -> None:
@@ -205,6 +217,8 @@ async def _report_delay(clients: Clients, notification: Notification, wait_s: fl
         return
     async with clients.db() as session:
         row = await get_notification(session, notification.id, is_locked=True)
+        if row.is_finished or row.queued_at > datetime.now(UTC):
+            return
         row.error = str(RetryAfter(wait_s))
         await _postpone(clients, session, row, wait_s)
 
@@ -232,7 +246,8 @@ async def _handle_failure(
     async with clients.db() as session:
         row = await get_notification(session, notification.id, is_locked=True)
         message = redact(str(error))
-        row.record_failure(message, is_uncertain=was_uncertain or isinstance(error, DeliveryUnknown))
+        is_uncertain = was_uncertain or isinstance(error, DeliveryUnknown)
+        row.record_failure(message, is_uncertain=is_uncertain, at=datetime.now(UTC))
         if isinstance(error, RetryAfter):
             if error.retry_after >= LATE_S:
                 await _postpone(clients, session, row, error.retry_after)

@@ -80,8 +80,8 @@ class Notification(NotificationFields, table=True):
         tg_thread_id: The forum topic in the chat; None for the chat itself.
         snapshot: The orders that a cafe knows after this message. The next correction is the difference to it.
         is_uncertain: Whether the delivery of the next part is unknown: a call or a process ended in between.
-        queued_at: When the time for the delivery begins: when the message was made, when a manager asked for a retry, or
-            when a long pause ends that Telegram has asked for.
+        queued_at: When the time for the delivery begins: when the message was made, when a manager asked for a retry, when
+            the first call failed, or when a long pause ends that Telegram has asked for.
     """
 
     __tablename__ = "notifications"
@@ -145,12 +145,14 @@ class Notification(NotificationFields, table=True):
         self.is_uncertain = True
         self.attempts += 1
 
-    def record_failure(self, error: str, *, is_uncertain: bool) -> None:
-        """Record that a call failed.
+    def record_failure(self, error: str, *, is_uncertain: bool, at: dt.datetime) -> None:
+        """Record that a call failed. The time for the delivery begins with the first failure.
 
         Args:
             is_uncertain: Whether this call or an earlier one may have delivered the part all the same.
         """
+        if self.error is None:
+            self.queued_at = max(self.queued_at, at)
         self.status = NotificationStatus.SENDING if is_uncertain else NotificationStatus.QUEUED
         self.is_uncertain = is_uncertain
         self.error = error

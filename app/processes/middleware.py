@@ -62,9 +62,11 @@ class RequestContext:
             ids["trace_id"] = trace[1]
         event = "request.finished" if scope["type"] == "http" else "socket.closed"
         with log_context(**ids), log_request(log, event, method=scope.get("method")) as facts:
-            await self._run(scope, receive, send, ids["request_id"], facts)
-            route = _route(scope)
-            facts |= {"route": route, "is_routine": route in HEALTH_PATHS}
+            try:
+                await self._run(scope, receive, send, ids["request_id"], facts)
+            finally:
+                route = _route(scope)
+                facts |= {"route": route, "is_routine": route in HEALTH_PATHS}
 
     async def _run(self, scope: Scope, receive: Receive, send: Send, request_id: str, facts: dict[str, Any]) -> None:
         async def receive_and_note() -> Message:

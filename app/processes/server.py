@@ -132,13 +132,25 @@ class HttpProtocol(HttpToolsProtocol):
     @override
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._stalled = self.loop.call_later(self.write_timeout_s, self.transport.abort)
+        self._await_reading()
 
     @override
     def resume_writing(self) -> None:
         if self._stalled is not None:
             self._stalled.cancel()
         super().resume_writing()
+
+    def _await_reading(self) -> None:
+        """Abort the connection unless the peer reads something in time."""
+        unread = self.transport.get_write_buffer_size()
+
+        def check() -> None:
+            if self.transport.get_write_buffer_size() < unread:
+                self._await_reading()
+            else:
+                self.transport.abort()
+
+        self._stalled = self.loop.call_later(self.write_timeout_s, check)
 
     @override
     def timeout_keep_alive_handler(self) -> None:

@@ -267,14 +267,16 @@ async def count_ahead(session: AsyncSession, notification: Notification) -> int:
     """Count the notifications that the chat must get before this one.
 
     They are those before it that have not failed. If one was queued long ago, something else has happened to it, and it
-    stops nothing.
+    stops nothing. An alert goes ahead of the link requests, which strangers make.
     """
+    is_alert = col(Notification.kind) == NotificationKind.ALERT
     ahead = sa.select(sa.func.count()).where(
         col(Notification.tg_chat_id) == notification.tg_chat_id,
         col(Notification.id) < notification.id,
         sa.text(IS_UNFINISHED),
         col(Notification.error).is_(None),
         col(Notification.queued_at) > sa.func.now() - DELIVERY_TIMEOUT,
+        *((is_alert,) if notification.kind is NotificationKind.ALERT else ()),
     )
     return (await session.scalars(ahead)).one()
 

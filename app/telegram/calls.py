@@ -7,7 +7,7 @@ from typing import override
 from aiogram import Bot
 from aiogram.client.session.middlewares.base import BaseRequestMiddleware, NextRequestMiddlewareType
 from aiogram.exceptions import TelegramAPIError
-from aiogram.methods import GetUpdates, Response, SendMessage, TelegramMethod
+from aiogram.methods import Response, SendMessage, TelegramMethod
 from aiogram.methods.base import TelegramType
 from redis.exceptions import RedisError
 
@@ -16,6 +16,9 @@ from app.telegram.limiter import Busy, Limiter
 from app.telegram.sender import RetryAfter, retry_after_of
 
 log = get_log(__name__)
+
+POLLING = "getUpdates"
+"""The method that waits for messages, and sends none. It is called during a pause, too."""
 
 ANSWER_PATIENCE_S = 3.0
 """How long a call may wait for the end of a pause, and an answer to a command for its slot."""
@@ -48,14 +51,15 @@ class Pauses(BaseRequestMiddleware):
     ) -> Response[TelegramType]:
         """Raises RetryAfter."""
         chat_id = _chat_of(method)
-        if not isinstance(method, GetUpdates):  # it waits for messages, and sends none
+        if method.__api_method__ != POLLING:
             await self._wait(chat_id, 0 if isinstance(method, SendMessage) else ANSWER_PATIENCE_S)
         try:
             return await make_request(bot, method)
         except TelegramAPIError as error:
-            if (seconds := retry_after_of(error)) is not None:
-                await self._pause(chat_id, seconds)
-            raise
+            if (seconds := retry_after_of(error)) is None:
+                raise
+            await self._pause(chat_id, seconds)
+            raise RetryAfter(seconds) from error
 
     async def _wait(self, chat_id: int | None, patience_s: float) -> None:
         """Wait for the end of a pause. Raises RetryAfter if it is too long. Messages do not wait: they need a slot."""

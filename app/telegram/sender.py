@@ -35,7 +35,6 @@ CALL_TIMEOUT_S = 10
 UNKNOWN_RETRY_AFTER_S = 5
 """How long to wait after a 429 without a time."""
 
-
 TOPIC_ERRORS = ("message thread not found", "TOPIC_CLOSED", "TOPIC_DELETED", "TOPIC_ID_INVALID")
 """The descriptions of errors about forum topics, as the real service gives them. They are not documented."""
 

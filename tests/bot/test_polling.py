@@ -12,6 +12,7 @@ from prometheus_client import REGISTRY
 from pydantic import SecretStr
 from structlog.testing import LogCapture
 
+from app.bot.dispatcher import setup_attempts
 from app.bot.handling import MAX_WAITING
 from app.bot.polling import CROWDED, SILENCE_S, Polling
 from app.clients import Clients
@@ -22,10 +23,10 @@ from app.settings import Settings
 from app.telegram import texts
 from app.telegram.calls import obey_limits
 from app.telegram.limiter import Limiter
-from app.telegram.sender import make_bot
+from app.telegram.sender import RetryAfter, make_bot
 from tests.bot.running import answer, polling_bot, stop_polling, until_handled
 from tests.servers import serving, until
-from tests.telegram_standin import TOKEN, World, read_in
+from tests.telegram_standin import TOKEN, World, limited_bot, read_in
 
 SECRET_TEXT = "Anna's diagnosis"
 
@@ -168,6 +169,28 @@ async def test_a_flood_in_one_chat_does_not_delay_another(world: World, clients:
             world.fail(FailureKind.BLOCKED, times=None)
 
     assert answered < 40
+
+
+async def test_updates_are_handled_during_a_pause(world: World, clients: Clients, private_chat: Chat) -> None:
+    """While Telegram accepts no messages of the bot, its updates are still fetched and handled."""
+    async with limited_bot(world, clients, answers=True) as limited, polling_bot(world, clients, limited):
+        await Limiter(clients.redis).pause(None, 600)
+        world.say(private_chat, "/help")
+        await until_handled(world)
+
+    assert read_in(private_chat) == []
+
+
+async def test_the_setup_waits_for_the_end_of_a_pause() -> None:
+    """A process that sets up the bot during a pause tries again, and does not exit."""
+    tries = 0
+    async for attempt in setup_attempts():
+        with attempt:
+            tries += 1
+            if tries == 1:
+                raise RetryAfter(600)
+
+    assert tries == 2
 
 
 async def test_a_chat_is_answered_in_order(bot: World, private_chat: Chat) -> None:

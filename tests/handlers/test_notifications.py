@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from aiogram.exceptions import TelegramRetryAfter
 from sqlmodel import col, select
 
 from app.auth.context import Context
@@ -699,7 +698,7 @@ async def test_a_429_of_another_call_pauses_the_chat(clients: Clients, world: Wo
     world.fail(FailureKind.RATE_LIMIT, method="sendChatAction", after=60)
 
     async with limited_bot(world, clients) as bot:
-        with pytest.raises(TelegramRetryAfter):
+        with pytest.raises(RetryAfter):
             await bot.send_chat_action(chat.id, "typing")
 
     assert isinstance(await Limiter(clients.redis).acquire(chat.id, patience_s=2), Busy)
@@ -710,7 +709,7 @@ async def test_a_429_of_a_call_without_a_chat_pauses_the_bot(clients: Clients, w
     world.fail(FailureKind.RATE_LIMIT, method="getMe", after=60)
 
     async with limited_bot(world, clients) as bot:
-        with pytest.raises(TelegramRetryAfter):
+        with pytest.raises(RetryAfter):
             await bot.get_me()
 
     assert isinstance(await Limiter(clients.redis).acquire(chat.id, patience_s=2), Busy)
@@ -722,7 +721,7 @@ async def test_an_answer_of_the_bot_that_gets_a_429_pauses_the_chat(
     """After a 429 for an answer to a command, an order list to the same chat waits as long."""
     world.fail(FailureKind.RATE_LIMIT, after=60)
     async with limited_bot(world, clients, answers=True) as bot:
-        with pytest.raises(TelegramRetryAfter):
+        with pytest.raises(RetryAfter):
             await bot.send_message(chat.id, "status")
 
     await queue_message(clients, cafe, chat.id)
@@ -785,6 +784,40 @@ async def test_a_message_does_not_wait_for_one_that_fails(
     await until_status(clients, await queue_message(clients, cafe, chat.id, "salad"), NotificationStatus.SENT)
 
     assert read_in(chat) == ["salad"]
+
+
+async def test_an_alert_goes_ahead_of_link_requests(clients: Clients, cafe: Cafe, world: World) -> None:
+    """An alert does not wait behind many link requests, which strangers make, but behind other alerts."""
+    await Limiter(clients.redis).pause(MANAGERS, 60)
+    async with clients.db() as session:
+        requests = [
+            Notification(kind=NotificationKind.LINK_REQUESTED, cafe_id=cafe.id, tg_chat_id=MANAGERS, parts=["asks"])
+            for _ in range(5)
+        ]
+        alerts = [
+            Notification(kind=NotificationKind.ALERT, cafe_id=cafe.id, tg_chat_id=MANAGERS, parts=["alert"])
+            for _ in range(2)
+        ]
+        session.add_all([*requests, *alerts])
+        await session.flush()
+        ahead = [await notifications.count_ahead(session, notification) for notification in (requests[4], *alerts)]
+
+    assert ahead == [4, 0, 1]
+
+
+async def test_a_message_with_a_mistake_of_ours_stops_no_other(clients: Clients, cafe: Cafe, chat: Chat) -> None:
+    """A message whose delivery fails unexpectedly has the error, and the messages behind it are sent."""
+    async with clients.db() as session:
+        broken = Notification(
+            kind=NotificationKind.LINK_REQUESTED, cafe_id=cafe.id, tg_chat_id=chat.id, parts=["without a request"]
+        )
+        session.add(broken)
+        await session.flush()
+        await enqueue(session, DeliveryTask(notification_id=broken.id, part=0))
+
+    await until_status(clients, await queue_message(clients, cafe, chat.id, "salad"), NotificationStatus.SENT)
+
+    assert "AssertionError" in ((await stored(clients, broken.id)).error or "")
 
 
 async def test_waiting_is_no_error(

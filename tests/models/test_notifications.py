@@ -1,6 +1,6 @@
 """The delivery state of a notification, which several processes record."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from app.models import Notification, NotificationKind, NotificationStatus
 
@@ -8,7 +8,7 @@ NOW = datetime(2026, 3, 4, 10, 30, tzinfo=UTC)
 
 
 def make_notification(*parts: str) -> Notification:
-    return Notification(cafe_id=1, kind=NotificationKind.ORDERS, tg_chat_id=-1, parts=list(parts))
+    return Notification(cafe_id=1, kind=NotificationKind.ORDERS, tg_chat_id=-1, parts=list(parts), queued_at=NOW)
 
 
 def test_parts_are_sent_in_order() -> None:
@@ -57,13 +57,23 @@ def test_an_unknown_delivery_stays_unknown() -> None:
     """A later refusal, a failure and a retry do not make an unknown delivery known."""
     notification = make_notification("soup")
     notification.begin_sending()
-    notification.record_failure("timed out", is_uncertain=True)
+    notification.record_failure("timed out", is_uncertain=True, at=NOW)
     notification.begin_sending()
-    notification.record_failure("retry after 3 s", is_uncertain=True)
+    notification.record_failure("retry after 3 s", is_uncertain=True, at=NOW)
     notification.fail("too late")
     notification.requeue(at=NOW)
 
     assert notification.is_uncertain
+
+
+def test_the_time_for_the_delivery_begins_with_the_first_failure() -> None:
+    """A message that has waited for long without a failure has the whole time from its first failure on."""
+    notification = make_notification("soup")
+    notification.queued_at = NOW - timedelta(hours=2)
+    notification.record_failure("timed out", is_uncertain=True, at=NOW)
+    notification.record_failure("timed out", is_uncertain=True, at=NOW + timedelta(minutes=5))
+
+    assert notification.queued_at == NOW
 
 
 def test_a_new_chat_gets_the_notification_from_the_beginning() -> None:
