@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+import asyncpg
 import sqlalchemy as sa
 import stamina
 from aiokafka.errors import MessageSizeTooLargeError
@@ -98,9 +99,17 @@ async def _leadership(engine: AsyncEngine) -> AsyncIterator[asyncio.Task[None]]:
             while not await connection.scalar(sa.select(sa.func.pg_try_advisory_lock(RELAY_LOCK))):
                 await asyncio.sleep(RELAY_CHECK_S)
 
+            ended = asyncio.Event()
+            driver_connection = (await connection.get_raw_connection()).driver_connection
+            assert isinstance(driver_connection, asyncpg.Connection)
+            driver_connection.add_termination_listener(lambda _connection: ended.set())
+
             async def watch() -> None:
+                """Notice a broken connection before another relay gets the lock: now, or if it is silent, by asking."""
                 while True:
-                    await asyncio.sleep(RELAY_CHECK_S)
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(ended.wait(), RELAY_CHECK_S)
+                        raise ConnectionError("the connection with the relay lock has ended")
                     async with asyncio.timeout(RELAY_CHECK_S):
                         await connection.execute(sa.select(1))
 
