@@ -1,7 +1,6 @@
 """Connections to PostgreSQL. Every engine is made here."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -30,10 +29,6 @@ SESSION = {"application_name": "lunch-bot", "timezone": "UTC"}
 
 KEEP_ALIVE = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
 """A crashed host keeps its locks until PostgreSQL notices: after 20 s, not after two hours."""
-
-IDLE_S = 5.0
-"""Whether a connection still works is asked only after this time without use: the question is a round trip, as long as a
-statement. A connection that PostgreSQL has closed is noticed without it."""
 
 READ_ONLY = "25006"
 """PostgreSQL's code for a change on a standby. After a failover a connection may lead to one."""
@@ -78,27 +73,13 @@ def _create_engine(settings: Settings, url: SecretStr, session: Mapping[str, str
         sa.URL.create(DRIVER, address.user, address.password, database=address.database, query={"dsn": dsn}),
         pool_size=settings.database_pool_size,
         max_overflow=settings.database_pool_size,
+        pool_pre_ping=True,
         pool_timeout=POOL_TIMEOUT_S,
         hide_parameters=True,  # errors are logged, and the parameters are names and notes of people
         connect_args={"async_creator_fn": partial(_connect, address), "timeout": timeout_s, **arguments},
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,
     )
-
-    @sa.event.listens_for(engine.sync_engine, "checkin")
-    def note_use(_connection: object, record: sa.pool.ConnectionPoolEntry) -> None:
-        record.info["used_at"] = time.monotonic()
-
-    @sa.event.listens_for(engine.sync_engine, "checkout")
-    def check(connection: sa.pool.PoolProxiedConnection, record: sa.pool.ConnectionPoolEntry, _proxy: object) -> None:
-        used_at = record.info.get("used_at", time.monotonic())
-        if record.driver_connection.is_closed():  # type: ignore[union-attr] # asyncpg's
-            raise sa.exc.DisconnectionError  # the pool then connects again
-        if time.monotonic() - used_at > IDLE_S:
-            try:
-                engine.dialect.do_ping(connection)
-            except Exception as error:
-                raise sa.exc.DisconnectionError from error
 
     @sa.event.listens_for(engine.sync_engine, "handle_error")
     def leave_standby(context: sa.engine.ExceptionContext) -> None:
