@@ -15,8 +15,6 @@ marked «manager».
 import argparse
 import asyncio
 import json
-import os
-import sys
 import tempfile
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -32,16 +30,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from app.auth.tokens import issue_token
 from app.dev.embedded import embedded
-from app.dev.ports import free_port
-from app.models import Role, User
 from app.schema.limits import MAX_ALIASES, MAX_CHARACTERS, MAX_DEPTH, MAX_DIRECTIVES, MAX_TOKENS
-from app.settings import Settings
-
-HERE = Path(__file__).parent.parent
-SECRET = "a secret for benchmarks that is long enough"  # noqa: S105 signs tokens of this run only
-MANAGER_TGID = 1
+from benchmarks.running import HERE, run_api
 
 TIMES = 20
 CONCURRENT = 10
@@ -251,58 +242,10 @@ async def running() -> AsyncIterator[Api]:
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         services = await stack.enter_async_context(embedded(directory / "services"))
-        port = free_port()
-        environment = {
-            **{key: value for key, value in os.environ.items() if key in {"PATH", "HOME", "LANG"}},
-            "PYTHONPATH": str(HERE),
-            "DATABASE_URL": str(services.database_url),
-            "REDIS_URL": str(services.redis_url),
-            "KAFKA_BROKER_URL": str(services.kafka_broker_url),
-            "KAFKA_FETCH_MAX_WAIT_MS": "500",
-            "KAFKA_IDEMPOTENCE": "false",
-            "JWT_SECRET_KEY": SECRET,
-            "LOG_LEVEL": "ERROR",
-            "PORT": str(port),
-            "LINK_REQUESTS_PER_MINUTE": "1000000",
-        }
-
-        async def run(*arguments: str) -> asyncio.subprocess.Process:
-            return await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "app", *arguments, cwd=HERE, env=environment
-            )
-
-        for arguments in (
-            ("migrate",),
-            ("users", "add", "--tgid", str(MANAGER_TGID), "--name", "Maria", "--manager"),
-            ("seed",),
-        ):
-            assert await (await run(*arguments)).wait() == 0
-        api = await run("api")
-        settings = Settings(
-            database_url=environment["DATABASE_URL"],
-            redis_url=environment["REDIS_URL"],
-            kafka_broker_url=environment["KAFKA_BROKER_URL"],
-            jwt_secret_key=SECRET,
-        )
-        token = issue_token(settings, User(tgid=MANAGER_TGID, name="Maria", role=Role.MANAGER))
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=600) as client:
-            try:
-                await until_ready(client)
-                yield Api(psutil.Process(api.pid), client, {"Authorization": f"Bearer {token}"})
-            finally:
-                api.terminate()
-                await api.wait()
-
-
-async def until_ready(client: httpx.AsyncClient) -> None:
-    async with asyncio.timeout(600):
-        while True:
-            try:
-                if (await client.get("/readyz")).status_code == httpx.codes.OK:
-                    return
-            except httpx.TransportError:
-                pass
-            await asyncio.sleep(0.1)
+        settings = {"KAFKA_FETCH_MAX_WAIT_MS": "500", "LOG_LEVEL": "ERROR", "LINK_REQUESTS_PER_MINUTE": "1000000"}
+        api = await stack.enter_async_context(run_api(HERE, services, str(services.database_url), **settings))
+        async with httpx.AsyncClient(base_url=api.address, timeout=600) as client:
+            yield Api(psutil.Process(api.pid), client, {"Authorization": api.authorization})
 
 
 async def measure_cpu(api: Api) -> None:

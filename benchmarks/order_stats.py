@@ -15,13 +15,11 @@ import argparse
 import asyncio
 import datetime as dt
 import random
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from itertools import batched
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -31,13 +29,11 @@ from sqlalchemy.orm import selectinload
 from sqlmodel import col, select
 
 from app.ai.stats import FAVORITES_MAX, PERIOD_DAYS, CategoryShares, FavoriteDish, OrderStats
-from app.clients import Clients, open_clients
-from app.dev.embedded import embedded
+from app.clients import Clients
 from app.dev.seed import count_demo_data, seed
-from app.migrate import migrate
 from app.models import Cafe, MenuCategory, MenuItem, Order, OrderItem, OrderStatus, User
 from app.services.statistics import order_stats
-from app.settings import Settings
+from benchmarks.running import open_database
 
 TODAY = dt.date(2026, 3, 4)
 SINCE = TODAY - dt.timedelta(days=PERIOD_DAYS)
@@ -51,25 +47,16 @@ type Figures = dict[int, OrderStats]
 
 
 async def main(users: int, sample: int, rounds: int) -> None:
-    with tempfile.TemporaryDirectory() as directory:
-        async with embedded(Path(directory) / "services", redis=False, kafka=False) as services:
-            settings = Settings(
-                database_url=str(services.database_url),
-                redis_url="redis://127.0.0.1:1",
-                kafka_broker_url="127.0.0.1:1",
-                jwt_secret_key="a secret that nothing is signed with",  # noqa: S106
-            )
-            async with open_clients(settings) as clients:
-                await migrate(clients.direct_engine)
-                await seed(clients, users=users, today=TODAY)
-                print(await count_demo_data(clients))
-                async with clients.db() as session:
-                    # Autovacuum does this a minute later on a real server.
-                    await session.execute(sa.text("ANALYZE menu_items, cafes"))
-                async with clients.engine.connect() as connection:
-                    apart = await connection.execution_options(isolation_level="AUTOCOMMIT")
-                    await apart.execute(sa.text("VACUUM orders, order_items, menu_items"))
-                await side_by_side(clients, sample, rounds)
+    async with open_database() as clients:
+        await seed(clients, users=users, today=TODAY)
+        print(await count_demo_data(clients))
+        async with clients.db() as session:
+            # Autovacuum does this a minute later on a real server.
+            await session.execute(sa.text("ANALYZE menu_items, cafes"))
+        async with clients.engine.connect() as connection:
+            apart = await connection.execution_options(isolation_level="AUTOCOMMIT")
+            await apart.execute(sa.text("VACUUM orders, order_items, menu_items"))
+        await side_by_side(clients, sample, rounds)
 
 
 async def side_by_side(clients: Clients, sample: int, rounds: int) -> None:

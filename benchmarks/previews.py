@@ -12,11 +12,9 @@ import asyncio
 import datetime as dt
 import gc
 import hashlib
-import tempfile
 import time
 from asyncio.events import Handle
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Self
 
 import sqlalchemy as sa
@@ -24,13 +22,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.auth.context import Context
 from app.auth.viewer import Caller
-from app.clients import Clients, open_clients
-from app.dev.embedded import embedded
-from app.migrate import migrate
+from app.clients import Clients
 from app.models import Cafe, Role, User
 from app.resolvers.notifications import preview_notification
 from app.services.notifications import announce_day
-from app.settings import Settings
+from benchmarks.running import open_database
 
 DATE = dt.date(2030, 3, 4)
 MANAGER_TGID = 1
@@ -97,18 +93,9 @@ async def measure(title: str, make: Callable[[], Awaitable[str | None]]) -> None
 
 
 async def main(orders: int) -> None:
-    with tempfile.TemporaryDirectory() as directory:
-        async with embedded(Path(directory) / "services", redis=False, kafka=False) as services:
-            settings = Settings(
-                database_url=str(services.database_url),
-                redis_url="redis://127.0.0.1:1",
-                kafka_broker_url="127.0.0.1:1",
-                jwt_secret_key="a secret that nothing is signed with",  # noqa: S106
-            )
-            async with open_clients(settings) as clients:
-                await migrate(clients.engine)
-                await add_orders(clients, orders)
-                await measure_all(clients)
+    async with open_database() as clients:
+        await add_orders(clients, orders)
+        await measure_all(clients)
 
 
 async def add_orders(clients: Clients, number: int) -> None:

@@ -20,10 +20,8 @@ subscriptions each.
 import argparse
 import asyncio
 import json
-import os
 import re
 import subprocess
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -41,17 +39,11 @@ from aiokafka import AIOKafkaProducer
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from app.auth.tokens import issue_token
 from app.dev.embedded import EmbeddedServices, embedded
-from app.dev.ports import free_port
 from app.events.cloudevents import headers_of
 from app.events.types import LinkRequestCreated, Topic
-from app.models import Cafe, LinkRequest, Role, User
-from app.settings import Settings
-
-HERE = Path(__file__).parent.parent
-SECRET = "a secret for benchmarks that is long enough"  # noqa: S105 signs tokens of this run only
-MANAGER_TGID = 1
+from app.models import Cafe, LinkRequest
+from benchmarks.running import HERE, run_api
 
 SOCKETS = 10
 
@@ -164,47 +156,13 @@ async def running(
 ) -> AsyncIterator[Version]:
     """Run the api process of a checkout, with demo data."""
     database_url = await create_database(str(services.database_url), f"benchmark_{name}")
-    port = free_port()
-    environment = {
-        **{key: value for key, value in os.environ.items() if key in {"PATH", "HOME", "LANG"}},
-        "PYTHONPATH": str(checkout),
-        "DATABASE_URL": database_url,
-        "REDIS_URL": str(services.redis_url),
-        "KAFKA_BROKER_URL": str(services.kafka_broker_url),
-        "KAFKA_FETCH_MAX_WAIT_MS": "20",
-        "KAFKA_IDEMPOTENCE": "false",
-        "JWT_SECRET_KEY": SECRET,
-        "LOG_LEVEL": "WARNING",
-        "PORT": str(port),
-    }
-
-    async def run(*arguments: str, under: Sequence[str] = ()) -> asyncio.subprocess.Process:
-        command = (*under, sys.executable, "-m", "app", *arguments)
-        return await asyncio.create_subprocess_exec(*command, cwd=checkout, env=environment)
-
-    for arguments in (
-        ("migrate",),
-        ("users", "add", "--tgid", str(MANAGER_TGID), "--name", "Maria", "--manager"),
-        ("seed",),
-    ):
-        assert await (await run(*arguments)).wait() == 0
     report = directory / f"instructions-{name}"
-    process = await run("api", under=measure.command(report))
-    token = issue_token(
-        Settings(
-            database_url=database_url,
-            redis_url=str(services.redis_url),
-            kafka_broker_url=str(services.kafka_broker_url),
-            jwt_secret_key=SECRET,
-        ),
-        User(tgid=MANAGER_TGID, name="Maria", role=Role.MANAGER),
-    )
-    headers = {"Authorization": f"Bearer {token}"}
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=600) as client:
-        await until_ready(client)
-        yield Version(name, partial(measure.cost, process.pid, report), client)
-    process.terminate()
-    await process.wait()
+    settings = {"KAFKA_FETCH_MAX_WAIT_MS": "20", "LOG_LEVEL": "WARNING"}
+    async with (
+        run_api(checkout, services, database_url, under=measure.command(report), **settings) as api,
+        httpx.AsyncClient(base_url=api.address, headers={"Authorization": api.authorization}, timeout=600) as client,
+    ):
+        yield Version(name, partial(measure.cost, api.pid, report), client)
 
 
 async def create_database(server_url: str, name: str) -> str:
@@ -213,17 +171,6 @@ async def create_database(server_url: str, name: str) -> str:
     await connection.close()
     base, _, rest = server_url.rpartition("/")
     return f"{base}/{name}{rest[rest.index('?') :] if '?' in rest else ''}"
-
-
-async def until_ready(client: httpx.AsyncClient) -> None:
-    async with asyncio.timeout(600):
-        while True:
-            try:
-                if (await client.get("/readyz")).status_code == httpx.codes.OK:
-                    return
-            except httpx.TransportError:
-                pass
-            await asyncio.sleep(0.1)
 
 
 async def get(version: Version, path: str) -> None:

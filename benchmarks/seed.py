@@ -1,4 +1,4 @@
-"""The speed of loading demo data: `python benchmarks/seed.py [--users N] [--sample N] [--rounds N]`.
+"""The speed of loading demo data: `python -m benchmarks.seed [--users N] [--sample N] [--rounds N]`.
 
 It starts a separate PostgreSQL, as `lunch-bot dev` does, with fsync on. First N users are seeded into an empty database:
 the time includes random habits and orders, COPY, all checks and indexes. Then a sample is loaded alternately by the seed
@@ -8,21 +8,17 @@ and by SQLAlchemy's inserts of the same, existing rows; the ratio is between bot
 import argparse
 import asyncio
 import datetime as dt
-import tempfile
 import time
 from collections.abc import Coroutine
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import sqlalchemy as sa
 
-from app.clients import Clients, open_clients
-from app.dev.embedded import embedded
+from app.clients import Clients
 from app.dev.seed import count_demo_data, seed
-from app.migrate import migrate
 from app.models import metadata
-from app.settings import Settings
+from benchmarks.running import open_database
 
 TODAY = dt.date(2026, 3, 4)
 MILLION = 1_000_000
@@ -33,18 +29,9 @@ type Rows = list[dict[str, Any]]
 
 
 async def main(users: int, sample: int, rounds: int) -> None:
-    with tempfile.TemporaryDirectory() as directory:
-        async with embedded(Path(directory) / "services", redis=False, kafka=False) as services:
-            settings = Settings(
-                database_url=str(services.database_url),
-                redis_url="redis://127.0.0.1:1",
-                kafka_broker_url="127.0.0.1:1",
-                jwt_secret_key="a secret that nothing is signed with",  # noqa: S106
-            )
-            async with open_clients(settings) as clients:
-                await migrate(clients.direct_engine)
-                await whole(clients, users)
-                await side_by_side(clients, sample, rounds)
+    async with open_database() as clients:
+        await whole(clients, users)
+        await side_by_side(clients, sample, rounds)
 
 
 async def whole(clients: Clients, users: int) -> None:

@@ -25,11 +25,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.typing import Subprotocol
 
-from app.auth.tokens import issue_token
 from app.dev.embedded import embedded
-from app.models import Role, User
-from app.settings import Settings
-from benchmarks.requests import HERE, SECRET, cpu_time, running, send_event
+from benchmarks.requests import cpu_time, running, send_event
+from benchmarks.running import HERE, manager_token
 
 FIRST_TGID = 10_000
 DOCUMENT = "subscription { linkRequestUpdates { id status } }"
@@ -72,13 +70,7 @@ async def add_viewers(database_url: str, number: int) -> Sequence[str]:
         "INSERT INTO users (tgid, name, role) VALUES ($1, 'Maria', 'manager')", [(tgid,) for tgid in tgids]
     )
     await connection.close()
-    settings = Settings(
-        database_url=database_url,
-        redis_url="redis://127.0.0.1:1",
-        kafka_broker_url="127.0.0.1:1",
-        jwt_secret_key=SECRET,
-    )
-    return [issue_token(settings, User(tgid=tgid, name="Maria", role=Role.MANAGER)) for tgid in tgids]
+    return [manager_token(tgid) for tgid in tgids]
 
 
 async def open_socket(stack: AsyncExitStack, address: str, token: str) -> ClientConnection | str:
