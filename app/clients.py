@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlmodel import col, select
 
 from app.batches import Batches
-from app.database import Turns, open_direct_engine, open_engine
+from app.database import CafeTurns, open_direct_engine, open_engine
 from app.models import User
 from app.settings import Settings
 
@@ -81,7 +81,7 @@ class Clients:
     engine: AsyncEngine
     direct_engine: AsyncEngine
     sessions: async_sessionmaker[AsyncSession]
-    turns: Turns
+    turns: CafeTurns
     redis: Redis
     jobs: ArqRedis
     limiter: MovingWindowRateLimiter
@@ -92,7 +92,7 @@ class Clients:
         """Open a transaction, which is committed when its block ends without an error.
 
         Args:
-            cafe_id: The cafe whose rows the transaction locks. See `Turns`.
+            cafe_id: The cafe whose rows the transaction locks. See `CafeTurns`.
         """
         return self.sessions.begin() if cafe_id is None else self._take_turn(cafe_id)
 
@@ -147,7 +147,7 @@ async def open_clients(settings: Settings) -> AsyncIterator[Clients]:
             engine=engine,
             direct_engine=direct_engine,
             sessions=sessions,
-            turns=Turns(settings),
+            turns=CafeTurns(settings),
             redis=redis,
             jobs=ArqRedis(redis.connection_pool, job_serializer=orjson.dumps, job_deserializer=orjson.loads),
             limiter=MovingWindowRateLimiter(

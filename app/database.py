@@ -126,7 +126,7 @@ async def remove_timeouts(transaction: AsyncSession | AsyncConnection) -> None:
     await transaction.execute(SET_TIMEOUTS, none)
 
 
-class Turns:
+class CafeTurns:
     """Bounds the simultaneous transactions of each cafe in this process.
 
     A transaction that waits for a lock keeps its connection meanwhile. Without a bound, one cafe whose row is locked takes

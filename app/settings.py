@@ -235,9 +235,13 @@ class TelegramSettings(Settings):
     telegram_bot_token: BotToken
 
 
+NO_POLLING = "is set, so the api process gets the updates, and no bot is needed"
+"""The problem of TELEGRAM_WEBHOOK_URL for the bot process."""
+
+
 def _no_webhook(url: str | None) -> str | None:
     if url is not None:
-        raise ValueError("is set, so the api process gets the updates, and no bot is needed")
+        raise ValueError(NO_POLLING)
     return url
 
 

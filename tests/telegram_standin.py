@@ -11,7 +11,7 @@ from app.dev.telegram import create_telegram
 from app.dev.telegram.chats import Chat, Person
 from app.dev.telegram.faults import Failure, FailureKind
 from app.dev.telegram.state import Telegram
-from app.telegram.calls import obey_limits
+from app.telegram.calls import open_bot
 from app.telegram.limiter import Limiter
 from app.telegram.sender import make_bot
 from tests.servers import serving
@@ -65,8 +65,7 @@ class World:
 @asynccontextmanager
 async def limited_bot(world: World, clients: Clients, *, answers: bool = False) -> AsyncIterator[Bot]:
     """Open a bot that obeys Telegram's limits together with those of other processes."""
-    async with make_bot(TOKEN, world.address).context() as bot:
-        obey_limits(bot, Limiter(clients.redis), answers=answers)
+    async with open_bot(TOKEN, world.address, Limiter(clients.redis), answers=answers) as bot:
         yield bot
 
 

@@ -13,7 +13,7 @@ from prometheus_client import Counter
 from pydantic import ValidationError
 
 from app.bot.dispatcher import create_dispatcher
-from app.bot.turns import TooManyWaiting, Turns
+from app.bot.turns import ChatTurns, TooManyWaiting
 from app.clients import Clients
 from app.log import get_log
 
@@ -48,7 +48,7 @@ class UpdateHandler:
     def __init__(self, bot: Bot) -> None:
         self._bot = bot
         self._dispatcher = create_dispatcher()
-        self._turns = Turns(concurrency=CONCURRENCY, max_waiting=MAX_WAITING)
+        self._turns = ChatTurns(concurrency=CONCURRENCY, max_waiting=MAX_WAITING)
 
     @property
     def allowed_updates(self) -> Sequence[str]:

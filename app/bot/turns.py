@@ -20,7 +20,7 @@ class _Line:
     length: int = 0
 
 
-class Turns:
+class ChatTurns:
     """Gives turns to chats. Only chats with work in hand take memory.
 
     Args:

@@ -10,9 +10,8 @@ from app.events.kafka import connect
 from app.processes import health
 from app.processes.background import Parts, lifespan
 from app.settings import Settings
-from app.telegram.calls import obey_limits
+from app.telegram.calls import open_bot
 from app.telegram.limiter import Limiter
-from app.telegram.sender import make_bot
 from app.workers.jobs import create_worker, stop_worker
 
 
@@ -21,8 +20,8 @@ def create_app(settings: Settings) -> Starlette:
     token = settings.required("telegram_bot_token")
 
     async def start(clients: Clients, stack: AsyncExitStack) -> Parts:
-        bot = await stack.enter_async_context(make_bot(token, settings.telegram_api_url).context())
-        obey_limits(bot, Limiter(clients.redis))
+        limiter = Limiter(clients.redis)
+        bot = await stack.enter_async_context(open_bot(token, settings.telegram_api_url, limiter))
         gemini = await stack.enter_async_context(open_gemini(settings))
         worker = create_worker(clients, bot, gemini)
         stack.push_async_callback(stop_worker, worker)

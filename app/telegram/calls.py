@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import override
 
 from aiogram import Bot
@@ -13,7 +15,7 @@ from redis.exceptions import RedisError
 
 from app.log import get_log
 from app.telegram.limiter import Busy, Limiter
-from app.telegram.sender import RetryAfter, retry_after_of
+from app.telegram.sender import RetryAfter, make_bot, retry_after_of
 
 log = get_log(__name__)
 
@@ -22,6 +24,14 @@ POLLING = "getUpdates"
 
 ANSWER_PATIENCE_S = 3.0
 """How long a call may wait for the end of a pause, and an answer to a command for its slot."""
+
+
+@asynccontextmanager
+async def open_bot(token: str, api_url: str, limiter: Limiter, *, answers: bool = False) -> AsyncIterator[Bot]:
+    """Open the bot of a process, which obeys Telegram's limits. See `make_bot` and `obey_limits`."""
+    async with make_bot(token, api_url).context() as bot:
+        obey_limits(bot, limiter, answers=answers)
+        yield bot
 
 
 def obey_limits(bot: Bot, limiter: Limiter, *, answers: bool = False) -> None:

@@ -21,9 +21,8 @@ from app.dev.telegram.faults import FailureKind
 from app.processes.bot import create_app
 from app.settings import Settings
 from app.telegram import texts
-from app.telegram.calls import obey_limits
 from app.telegram.limiter import Limiter
-from app.telegram.sender import RetryAfter, make_bot
+from app.telegram.sender import RetryAfter
 from tests.bot.running import answer, polling_bot, stop_polling, until_handled
 from tests.servers import serving, until
 from tests.telegram_standin import TOKEN, World, limited_bot, read_in
@@ -158,15 +157,13 @@ async def test_ids_may_begin_again(bot: World, private_chat: Chat) -> None:
 async def test_a_flood_in_one_chat_does_not_delay_another(world: World, clients: Clients, private_chat: Chat) -> None:
     """A chat that floods the bot waits for its own answers, and no other chat does."""
     flooding = world.person()
-    async with make_bot(TOKEN, world.address).context() as limited:
-        obey_limits(limited, Limiter(clients.redis), answers=True)
-        async with polling_bot(world, clients, limited):
-            for _ in range(40):
-                world.say(flooding, "/status")
-            await answer(world, private_chat, "/status")
-            answered = len(read_in(flooding))
-            world.state.updates.clear()
-            world.fail(FailureKind.BLOCKED, times=None)
+    async with limited_bot(world, clients, answers=True) as limited, polling_bot(world, clients, limited):
+        for _ in range(40):
+            world.say(flooding, "/status")
+        await answer(world, private_chat, "/status")
+        answered = len(read_in(flooding))
+        world.state.updates.clear()
+        world.fail(FailureKind.BLOCKED, times=None)
 
     assert answered < 40
 

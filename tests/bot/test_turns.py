@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from app.bot.turns import TooManyWaiting, Turns, TurnTimeout
+from app.bot.turns import ChatTurns, TooManyWaiting, TurnTimeout
 from tests.servers import until
 
 CHATS = range(1, 6)
@@ -13,7 +13,7 @@ CHATS = range(1, 6)
 class Work:
     """Work that goes on until it may end, and the chats that are at it."""
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, turns: ChatTurns) -> None:
         self.turns = turns
         self.at_work: list[int] = []
         self.may_end = asyncio.Event()
@@ -26,7 +26,7 @@ class Work:
 
 async def test_a_flood_takes_one_place() -> None:
     """A chat with much work takes one of the places, and the other chats get the rest."""
-    work = Work(Turns(concurrency=3, max_waiting=10))
+    work = Work(ChatTurns(concurrency=3, max_waiting=10))
     tasks = [asyncio.create_task(work.do(chat_id)) for chat_id in (1, 1, 1, 1, 2, 3)]
 
     await until(lambda: len(work.at_work) == 3)
@@ -39,7 +39,7 @@ async def test_a_flood_takes_one_place() -> None:
 
 async def test_the_places_are_limited() -> None:
     """No more chats are at work than there are places."""
-    work = Work(Turns(concurrency=3, max_waiting=10))
+    work = Work(ChatTurns(concurrency=3, max_waiting=10))
     tasks = [asyncio.create_task(work.do(chat_id)) for chat_id in CHATS]
 
     await until(lambda: len(work.at_work) == 3)
@@ -54,7 +54,7 @@ async def test_the_places_are_limited() -> None:
 
 async def test_a_turn_that_does_not_come_is_given_up() -> None:
     """Work that waits too long for its chat gets no turn, and the turns after it come all the same."""
-    work = Work(Turns(concurrency=3, max_waiting=10))
+    work = Work(ChatTurns(concurrency=3, max_waiting=10))
     first = asyncio.create_task(work.do(1))
     await until(lambda: work.at_work)
     with pytest.raises(TurnTimeout):
@@ -69,7 +69,7 @@ async def test_a_turn_that_does_not_come_is_given_up() -> None:
 
 async def test_the_waiting_work_of_a_chat_is_limited() -> None:
     """A chat that is full is refused, while others are not, and is accepted again afterwards."""
-    work = Work(Turns(concurrency=3, max_waiting=2))
+    work = Work(ChatTurns(concurrency=3, max_waiting=2))
     tasks = [asyncio.create_task(work.do(1)) for _ in range(3)]
     await until(lambda: work.at_work)
     other = asyncio.create_task(work.do(2))
@@ -83,7 +83,7 @@ async def test_the_waiting_work_of_a_chat_is_limited() -> None:
 
 async def test_chats_without_work_take_no_memory() -> None:
     """Nothing is kept about a chat whose work is done, has failed, or was cancelled."""
-    turns = Turns(concurrency=2, max_waiting=1)
+    turns = ChatTurns(concurrency=2, max_waiting=1)
     work = Work(turns)
     cancelled = asyncio.create_task(work.do(1))
     await until(lambda: work.at_work)
