@@ -14,6 +14,7 @@ from app.clients import Clients
 from app.errors import BadInput
 from app.models import Cafe, Combo, ExtraInput, MenuItem
 from app.services import deadlines
+from tests.database import LOCK_WAITS
 from tests.servers import DEADLINE_S, POLL_S
 
 DATE = dt.date(2026, 6, 10)
@@ -21,10 +22,6 @@ DATE = dt.date(2026, 6, 10)
 CLOSES_AT = dt.datetime(2026, 6, 9, 10, 30, tzinfo=dt.UTC)
 """The deadline for that date in the schedule of `lunch`."""
 BEFORE = CLOSES_AT - dt.timedelta(days=1)
-
-LOCK_WAITS = sa.text(
-    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-)
 
 
 def at(ctx: Context, now: dt.datetime) -> Context:

@@ -22,7 +22,8 @@ from app.events.outbox import outbox_broker
 from app.migrate import alembic_config
 from app.settings import Settings
 from tests.conftest import add_cafe
-from tests.servers import DEADLINE_S, POLL_S
+from tests.database import until_scalar
+from tests.servers import DEADLINE_S
 from tests.tls import Certificates, tls_relay
 
 LISTENING = sa.text("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND application_name = :name")
@@ -142,7 +143,7 @@ async def test_the_outbox_listens_with_the_same_address(settings: Settings, cert
             broker = outbox_broker(clients, graceful_timeout_s=1)
             broker.subscriber("nothing")(_ignore)
             await broker.start()
-            await until_scalar(clients, LISTENING.bindparams(name="listener"), 1)
+            await until_scalar(clients.engine, LISTENING.bindparams(name="listener"), 1)
             await broker.stop()
 
 
@@ -197,7 +198,7 @@ async def test_an_idle_transaction_is_ended(settings: Settings, clients: Clients
         async with hesitant.db() as session:
             pid = await session.scalar(sa.text("SELECT pg_backend_pid()"))
             alive = sa.text("SELECT count(*) FROM pg_stat_activity WHERE pid = :pid")
-            await until_scalar(clients, alive.bindparams(pid=pid), 0)
+            await until_scalar(clients.engine, alive.bindparams(pid=pid), 0)
             await session.execute(sa.select(1))
 
     async with open_clients(short) as hesitant:
@@ -241,16 +242,6 @@ async def test_a_connection_to_a_standby_is_replaced(
 
     assert isinstance(as_lunchbot_error(error.value), ServiceUnavailable)
     assert (await add_cafe(clients)).id is not None
-
-
-async def until_scalar(clients: Clients, query: sa.Executable, value: object) -> None:
-    """Wait until a query has this value."""
-    async with asyncio.timeout(DEADLINE_S):
-        while True:
-            async with clients.db() as session:
-                if await session.scalar(query) == value:
-                    return
-            await asyncio.sleep(POLL_S)
 
 
 async def _ignore(_message: object) -> None:

@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.clients import Clients
 from app.migrate import TRIES, MigrationBlocked, migrate
 from tests.conftest import downgraded
-from tests.ordering import LOCK_WAITS
-from tests.servers import DEADLINE_S, POLL_S
+from tests.database import until_a_lock_is_awaited
+from tests.servers import POLL_S
 
 READ = sa.text("SELECT count(*) FROM recommendation_runs")
 REVISION = sa.text("SELECT version_num FROM alembic_version")
@@ -51,9 +51,7 @@ async def test_readers_go_on_while_a_migration_is_blocked(behind: AsyncEngine, r
 async def test_a_migration_goes_on_when_the_table_is_free(behind: AsyncEngine, reader: AsyncConnection) -> None:
     """A migration that was blocked tries again, and succeeds after the other transaction has ended."""
     migration = asyncio.create_task(migrate(behind))
-    async with asyncio.timeout(DEADLINE_S), behind.connect() as watcher:
-        while not await watcher.scalar(LOCK_WAITS):
-            await asyncio.sleep(POLL_S)
+    await until_a_lock_is_awaited(behind)
     await reader.rollback()
 
     await migration

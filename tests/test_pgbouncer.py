@@ -23,9 +23,10 @@ from app.resolvers.links import set_notifications
 from app.services.pagination import PageRequest
 from app.settings import Settings
 from tests.conftest import EMBEDDED_KAFKA, MANAGER_TGID, add_cafe, add_lunch
+from tests.database import until_scalar
 from tests.events.conftest import reading, relaying
 from tests.servers import DEADLINE_S, POLL_S, until
-from tests.test_database import LISTENING, until_scalar
+from tests.test_database import LISTENING
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
@@ -108,7 +109,7 @@ async def test_the_relay_has_its_own_session(pooled: Settings, kafka: Kafka, peo
     kafka_settings = pooled.model_copy(update={"kafka_broker_url": kafka.url, **EMBEDDED_KAFKA})
     async with open_clients(kafka_settings) as clients, relaying(clients), reading(kafka) as records:
         cafe = await add_cafe(clients, tg_chat_id=-1001, linked_at=datetime.now(UTC))
-        await until_scalar(clients, LISTENING.bindparams(name="lunch-bot"), 1)
+        await until_scalar(clients.engine, LISTENING.bindparams(name="lunch-bot"), 1)
         manager = Context(clients, source="test", caller=Caller(viewer=Viewer(MANAGER_TGID, Role.MANAGER)))
         await set_notifications(manager, cafe.id, enabled=False)
         await until(lambda: len(records) == 1)

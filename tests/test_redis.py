@@ -26,21 +26,25 @@ from tests.tls import Certificates, pass_on, tls_relay
 PASSWORD = "p@ss/w:rd#1?%"
 
 
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[Redis]:
+@asynccontextmanager
+async def started(directory: Path) -> AsyncIterator[Redis]:
     """A Redis for one test, which may change its configuration."""
-    service = Redis(tmp_path / "node", durable=False)
+    service = Redis(directory, durable=False)
     await service.start()
     yield service
     await service.stop()
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[Redis]:
+    async with started(tmp_path / "node") as service:
+        yield service
 
 
 @pytest.fixture
 async def other_node(tmp_path: Path) -> AsyncIterator[Redis]:
-    service = Redis(tmp_path / "other", durable=False)
-    await service.start()
-    yield service
-    await service.stop()
+    async with started(tmp_path / "other") as service:
+        yield service
 
 
 @asynccontextmanager

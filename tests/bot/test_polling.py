@@ -17,7 +17,7 @@ from app.bot.handling import MAX_WAITING
 from app.bot.polling import CROWDED, SILENCE_S, Polling
 from app.clients import Clients
 from app.dev.telegram.chats import Chat
-from app.dev.telegram.faults import FailureKind
+from app.dev.telegram.faults import Failure, FailureKind
 from app.processes.bot import create_app
 from app.settings import Settings
 from app.telegram import texts
@@ -193,7 +193,7 @@ async def test_the_setup_waits_for_the_end_of_a_pause() -> None:
 async def test_a_chat_is_answered_in_order(bot: World, private_chat: Chat) -> None:
     """An update waits for the earlier ones of its chat, while other chats are answered, each once."""
     other, third = bot.person(), bot.person()
-    bot.fail(FailureKind.HANG)
+    bot.state.failures.add(Failure(method="sendMessage", chat_id=private_chat.id, kind=FailureKind.HANG))
     bot.say(private_chat, "/help")
     bot.say(private_chat, "/status")
 

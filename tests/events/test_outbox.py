@@ -24,6 +24,7 @@ from app.events.types import CafeNotificationsChanged, Topic
 from app.models import Cafe, DeadLetter, Outbox
 from app.resolvers import links
 from app.settings import Settings
+from tests.database import until_scalar
 from tests.events.conftest import CHAT, headers_of, reading, relaying, until_empty
 from tests.servers import DEADLINE_S, POLL_S, until
 
@@ -389,12 +390,7 @@ async def until_active(clients: Clients, other_than: int | None = None) -> int:
 async def until_leased(clients: Clients, rows: int) -> None:
     """Wait until a relay has leased so many rows."""
     leased = sa.select(sa.func.count()).where(Outbox.c.acquired_token.is_not(None))
-    async with asyncio.timeout(DEADLINE_S):
-        while True:
-            async with clients.db() as session:
-                if await session.scalar(leased) == rows:
-                    return
-            await asyncio.sleep(POLL_S)
+    await until_scalar(clients.engine, leased, rows)
 
 
 class Failing(Task):

@@ -157,14 +157,29 @@ async def until_status(clients: Clients, notification_id: int, status: Notificat
 
 async def until_deferred(clients: Clients) -> sa.Row[*tuple[Any, ...]]:
     """Wait until a row waits for its second attempt, and return the row."""
+    return await until_row(clients, Outbox.c.attempts_count > 0, Outbox.c.acquired_at.is_(None))
+
+
+async def until_waiting(clients: Clients) -> sa.Row[*tuple[Any, ...]]:
+    """Wait until a delivery waits for its turn, without an attempt, and return its row."""
+    return await until_row(clients, Outbox.c.queue == DeliveryTask.queue, Outbox.c.next_attempt_at > sa.func.now())
+
+
+async def until_row(clients: Clients, *conditions: sa.ColumnElement[bool]) -> sa.Row[*tuple[Any, ...]]:
+    """Wait until one row of the outbox meets the conditions, and return it."""
     async with asyncio.timeout(RETRY_DEADLINE_S):
         while True:
             async with clients.db() as session:
-                query = sa.select(Outbox).where(Outbox.c.attempts_count > 0, Outbox.c.acquired_at.is_(None))
-                row = (await session.execute(query)).one_or_none()
+                row = (await session.execute(sa.select(Outbox).where(*conditions))).one_or_none()
             if row is not None:
                 return row
             await asyncio.sleep(POLL_S)
+
+
+async def make_due(clients: Clients, queue: str) -> None:
+    """Let all waiting rows of a queue have their next attempt."""
+    async with clients.db() as session:
+        await session.execute(sa.update(Outbox).where(Outbox.c.queue == queue).values(next_attempt_at=sa.func.now()))
 
 
 async def test_a_notification_is_sent(clients: Clients, cafe: Cafe, chat: Chat) -> None:
@@ -659,7 +674,7 @@ async def test_managers_are_alerted_of_an_order_list_during_a_pause(
     await queue_order_list(clients, linked_cafe)
     await until(lambda: bool(read_in(world.state.chats[MANAGERS])))
     await until_waiting(clients)
-    await make_deliveries_due(clients)
+    await make_due(clients, DeliveryTask.queue)
     await until_waiting(clients)
 
     assert len(read_in(world.state.chats[MANAGERS])) == 1
@@ -679,18 +694,10 @@ async def test_an_order_list_is_sent_after_a_long_pause(
         row.created_at -= timedelta(seconds=5000)
         row.queued_at -= timedelta(seconds=5000)
     await clients.redis.flushdb()
-    await make_deliveries_due(clients)
+    await make_due(clients, DeliveryTask.queue)
 
     await until_status(clients, notification_id, NotificationStatus.SENT)
     assert read_in(chat) == ["soup"]
-
-
-async def make_deliveries_due(clients: Clients) -> None:
-    """Let all waiting deliveries have their next attempt."""
-    async with clients.db() as session:
-        await session.execute(
-            sa.update(Outbox).where(Outbox.c.queue == DeliveryTask.queue).values(next_attempt_at=sa.func.now())
-        )
 
 
 async def test_a_429_of_another_call_pauses_the_chat(clients: Clients, world: World, chat: Chat) -> None:
@@ -728,20 +735,6 @@ async def test_an_answer_of_the_bot_that_gets_a_429_pauses_the_chat(
     row = await until_waiting(clients)
 
     assert row.next_attempt_at - datetime.now(UTC) > timedelta(seconds=50)
-
-
-async def until_waiting(clients: Clients) -> sa.Row[*tuple[Any, ...]]:
-    """Wait until a delivery waits for its turn, without an attempt, and return its row."""
-    async with asyncio.timeout(RETRY_DEADLINE_S):
-        while True:
-            async with clients.db() as session:
-                query = sa.select(Outbox).where(
-                    Outbox.c.queue == DeliveryTask.queue, Outbox.c.next_attempt_at > sa.func.now()
-                )
-                row = (await session.execute(query)).first()
-            if row is not None:
-                return row
-            await asyncio.sleep(POLL_S)
 
 
 async def test_no_call_is_made_during_a_pause(clients: Clients, world: World, chat: Chat) -> None:
@@ -938,10 +931,7 @@ async def test_two_changes_are_one_correction(clients: Clients, user: Context, m
 
 async def deliver_corrections(clients: Clients) -> None:
     """Make all scheduled corrections due, and wait for their delivery."""
-    async with clients.db() as session:
-        await session.execute(
-            sa.update(Outbox).where(Outbox.c.queue == CorrectionTask.queue).values(next_attempt_at=sa.func.now())
-        )
+    await make_due(clients, CorrectionTask.queue)
     await until_empty(clients, CorrectionTask.queue)
     await until_empty(clients, DeliveryTask.queue)
 

@@ -17,8 +17,8 @@ from app.models import Cafe, LinkRequest, LinkRequestStatus, Order, Role, User
 from app.resolvers import cafes, links, orders
 from app.settings import Settings
 from tests.conftest import Lunch, add_lunch
-from tests.ordering import BEFORE, DATE, LOCK_WAITS, at
-from tests.servers import DEADLINE_S, POLL_S
+from tests.database import until_a_lock_is_awaited
+from tests.ordering import BEFORE, DATE, at
 
 FIRST_TGID = 5000
 
@@ -58,15 +58,6 @@ def ordering(clients: Clients, lunch: Lunch, tgids: list[int]) -> list[asyncio.T
     ]
 
 
-async def until_locks_are_awaited(stranger: AsyncEngine) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while True:
-            async with stranger.connect() as connection:
-                if await connection.scalar(LOCK_WAITS):
-                    return
-            await asyncio.sleep(POLL_S)
-
-
 @pytest.mark.parametrize("number", [1, 25, 100])
 async def test_a_wait_for_a_lock_ends(
     settings: Settings, stranger: AsyncEngine, users: list[int], lunch: Lunch, number: int
@@ -91,7 +82,7 @@ async def test_other_cafes_do_not_notice_a_locked_cafe(
         other = await add_lunch(clients, "Other")
         async with locked(stranger, lunch.cafe):
             waiting = ordering(clients, lunch, users[:90])
-            await until_locks_are_awaited(stranger)
+            await until_a_lock_is_awaited(stranger)
             placed = await asyncio.gather(*ordering(clients, other, users[90:]))
             manager = Context(clients, source="test", caller=manager.caller)
             await cafes.set_cafe_status(manager, other.cafe.id, is_active=False)
@@ -115,7 +106,7 @@ async def test_changes_of_orders_wait_in_the_same_way(
                 asyncio.create_task(orders.cancel_order(at(ctx, BEFORE), order.id))
                 for ctx, order in zip(contexts, placed, strict=False)
             ]
-            await until_locks_are_awaited(stranger)
+            await until_a_lock_is_awaited(stranger)
             elsewhere = await asyncio.gather(*ordering(clients, other, users[30:31]))
         await asyncio.gather(*cancelling)
 
@@ -137,7 +128,7 @@ async def test_decisions_about_links_wait_in_the_same_way(
         manager = Context(clients, source="test", caller=manager.caller)
         async with locked(stranger, lunch.cafe):
             rejecting = [asyncio.create_task(links.reject(manager, request.id)) for request in requests]
-            await until_locks_are_awaited(stranger)
+            await until_a_lock_is_awaited(stranger)
             elsewhere = await asyncio.gather(*ordering(clients, other, users[:1]))
         rejected = await asyncio.gather(*rejecting)
 

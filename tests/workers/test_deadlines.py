@@ -27,7 +27,7 @@ from app.services import deadlines as deadlines_service
 from app.settings import Settings
 from app.workers.deadlines import announce_missed, announce_passed
 from tests.conftest import USER_TGID, Lunch, add_lunch, event_types
-from tests.servers import DEADLINE_S, POLL_S
+from tests.database import until_a_lock_is_awaited
 from tests.workers.failures import RefuseRows, failures
 from tests.workers.schedule import CHAT, CLOSING, DAY, HOUR, MANAGERS, MINUTE, THURSDAY, WEDNESDAY, add_scheduled
 
@@ -60,19 +60,6 @@ async def set_week(manager: Context, cafe: Cafe, deadlines_of_a_day: list[tuple[
         for at, advance_days in deadlines_of_a_day
     ]
     await deadlines.set_deadlines(manager, cafe.id, week)
-
-
-async def until_a_transaction_waits(clients: Clients) -> None:
-    """Wait until a transaction waits for the lock of another."""
-    query = sa.text(
-        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    )
-    async with asyncio.timeout(DEADLINE_S):
-        while True:
-            async with clients.db() as session:
-                if await session.scalar(query):
-                    return
-            await asyncio.sleep(POLL_S)
 
 
 async def test_a_passed_deadline_is_announced(clients: Clients) -> None:
@@ -285,7 +272,7 @@ async def test_an_order_that_races_the_deadline_is_announced(clients: Clients, u
     async with clients.db() as session:
         await deadlines_service.lock_day(session, lunch.cafe.id, lunch.open_date)
         announcing = asyncio.create_task(announce_passed(clients, closing))
-        await until_a_transaction_waits(clients)
+        await until_a_lock_is_awaited(clients.engine)
         order = await session.get_one(Order, placed.id)
         order.notes = "new"
     await announcing
@@ -316,7 +303,7 @@ async def test_the_next_run_continues_after_a_worker_dies(clients: Clients) -> N
     async with clients.db() as session:
         await session.get_one(DeliveryDay, (second.id, THURSDAY), with_for_update=True)
         dying = asyncio.create_task(announce_passed(clients, CLOSING))
-        await until_a_transaction_waits(clients)
+        await until_a_lock_is_awaited(clients.engine)
         dying.cancel()
         await asyncio.gather(dying, return_exceptions=True)
         before = await announced_days(clients)
@@ -407,18 +394,24 @@ async def test_a_late_order_list_is_sent_until_the_day_is_over(
         assert list(await session.scalars(select(Notification.kind))) == kinds
 
 
+async def add_closed_lunches(clients: Clients, user: Context, number: int, closed_at: datetime) -> list[Lunch]:
+    """Add cafes with chats, each with an order for a day that was closed."""
+    lunches = [
+        await add_lunch(clients, f"Cafe {index}", tg_chat_id=CHAT - index, linked_at=CLOSING) for index in range(number)
+    ]
+    for lunch in lunches:
+        await orders.place_order(user, lunch.cafe.id, lunch.open_date, lunch.meal)
+        async with clients.db() as session:
+            await deadlines_service.close_day(session, lunch.cafe.id, lunch.open_date, closed_at)
+    return lunches
+
+
 async def test_a_failure_of_one_cafe_does_not_stop_the_order_lists_of_others(
     clients: Clients, user: Context, refuse_rows: RefuseRows
 ) -> None:
     """If the order list of one cafe fails, the cafes behind it get theirs, and the failure is counted."""
-    lunches = [
-        await add_lunch(clients, f"Cafe {number}", tg_chat_id=CHAT - number, linked_at=CLOSING) for number in range(3)
-    ]
     now = datetime.now(UTC)
-    for lunch in lunches:
-        await orders.place_order(user, lunch.cafe.id, lunch.open_date, lunch.meal)
-        async with clients.db() as session:
-            await deadlines_service.close_day(session, lunch.cafe.id, lunch.open_date, now - HOUR)
+    lunches = await add_closed_lunches(clients, user, 3, now - HOUR)
     await refuse_rows(Notification, cafe_id=lunches[0].cafe.id)
     before = failures("orders.not_queued")
 
@@ -443,14 +436,8 @@ async def test_a_failure_of_one_cafe_does_not_stop_the_announcements_of_others(
 
 async def test_a_cafe_without_a_time_zone_does_not_stop_the_others(clients: Clients, user: Context) -> None:
     """A cafe whose time zone does not exist any more is left out; the others are announced and get their lists."""
-    lunches = [
-        await add_lunch(clients, f"Cafe {number}", tg_chat_id=CHAT - number, linked_at=CLOSING) for number in range(2)
-    ]
     now = datetime.now(UTC)
-    for lunch in lunches:
-        await orders.place_order(user, lunch.cafe.id, lunch.open_date, lunch.meal)
-        async with clients.db() as session:
-            await deadlines_service.close_day(session, lunch.cafe.id, lunch.open_date, now - HOUR)
+    lunches = await add_closed_lunches(clients, user, 2, now - HOUR)
     async with clients.db() as session:
         await session.execute(sa.update(Cafe).where(col(Cafe.id) == lunches[0].cafe.id).values(timezone="Mars/Olympus"))
 
